@@ -1,0 +1,247 @@
+"""What is committed is exported, cleaned, documented, free of real faces and of traces of the machine it came from."""
+import ast
+import base64
+import filecmp
+import io
+import os
+import re
+import subprocess
+import sys
+import tokenize
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tools.figures import public_definitions, undocumented
+from tools.notebooks import PACKAGE, ROOT, code, copy_project, module_of, notebooks, project_files, read, source
+from tools.outputs import WIDGET, is_sealed, seal
+
+NOTEBOOKS = {path.stem: path for path in notebooks()}
+MODULES = {module_of(read(path)): path.stem for path in notebooks()}  # in the order in which they may import
+SOURCES = [path for path in project_files() if path.suffix == ".py"]
+on_notebooks = pytest.mark.parametrize("name", NOTEBOOKS)
+
+
+def outputs(name):
+    "Pairs of a notebook's code cells and their outputs."
+    return [(cell, out) for cell in read(NOTEBOOKS[name])["cells"] for out in cell.get("outputs", [])]
+
+
+def text_of(out):
+    "All the text of an output: what was printed, shown or raised."
+    shown = [value for kind, value in out.get("data", {}).items() if kind.startswith("text/")]
+    parts = [out.get("text", ""), *out.get("traceback", []), *shown]
+    return "\n".join("".join(part) for part in parts)
+
+
+def changed(command, folder, tmp_path):
+    "The names of the files below `folder` that an nbdev command would change, create or delete."
+    tree = copy_project(tmp_path / "tree")
+    subprocess.run([Path(sys.executable).with_name(command)], cwd=tree, check=True, capture_output=True)
+    names = {p.relative_to(root).as_posix() for root in (ROOT, tree) for p in (root / folder).rglob("*")
+             if p.is_file() and "__pycache__" not in p.parts and ".ipynb_checkpoints" not in p.parts
+             and p.name != ".last_checked"}
+    return sorted(n for n in names if not ((ROOT / n).exists() and (tree / n).exists()
+                                           and filecmp.cmp(ROOT / n, tree / n, shallow=False)))
+
+
+def test_package_is_exported(tmp_path):
+    assert changed("nbdev-export", PACKAGE, tmp_path) == [], "run nbdev-export; never edit the package by hand"
+
+
+def test_notebooks_are_clean(tmp_path):
+    assert changed("nbdev-clean", "nbs", tmp_path) == [], "run nbdev-clean"
+
+
+@on_notebooks
+def test_outputs_are_kept_without_counts(name):
+    cells = [cell for cell in read(NOTEBOOKS[name])["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["execution_count"] is None for cell in cells)
+    assert all(out.get("execution_count") is None for _, out in outputs(name))
+    for cell in cells:
+        shows = re.search(r"^(print|plt\.show)\(", source(cell), re.M)
+        if shows and not re.search(r"^#\| *eval: *false", source(cell), re.M):
+            assert cell["outputs"], f"no output kept (make outputs): {source(cell)[:200]}"
+    assert not [out for _, out in outputs(name) if out["output_type"] == "error"]
+
+
+@on_notebooks
+def test_outputs_hold_no_progress_bars(name):
+    "A widget without its state shows as an empty line, and the time that a bar tells changes with every run."
+    for _, out in outputs(name):
+        assert WIDGET not in out.get("data", {})
+        assert not re.search(r"\d+%\|", text_of(out))
+
+
+@on_notebooks
+def test_outputs_come_from_sketch_faces(name):
+    "Committed outputs name no folder but the cache (as ~/...), so a CELEBA_ROOT in them shows."
+    for cell, out in outputs(name):
+        found = re.findall(r"(?<![\w.~/:<>\"'])/[a-zA-Z][\w.-]*/[\w./-]+", text_of(out))
+        assert not found, f"{found} in the output of:\n{source(cell)[:300]}"
+
+
+@on_notebooks
+def test_outputs_were_made_by_make_outputs(name):
+    "Which unsets CELEBA_ROOT: so what is committed shows no real face, and belongs to the code above it."
+    assert is_sealed(read(NOTEBOOKS[name])), f"run: make outputs OUTPUTS={name}"
+
+
+@on_notebooks
+def test_pictures_are_png_or_svg(name):
+    "JPEGs in outputs would be the images themselves."
+    for _, out in outputs(name):
+        for kind, data in out.get("data", {}).items():
+            assert not kind.startswith("image/") or kind in ("image/png", "image/svg+xml"), kind
+            if kind == "image/png":
+                assert base64.b64decode("".join(data))[:4] == b"\x89PNG"
+
+
+def code_of(path):
+    "The Python that a file holds: a module's text, or a notebook's code cells."
+    if path.suffix == ".py":
+        return path.read_text(encoding="utf-8")
+    cells = [c for c in read(path)["cells"] if c["cell_type"] == "code"]
+    return "\n".join(re.sub(r"^ *[%!].*", "pass", "\n".join(code(c)), flags=re.M) for c in cells)
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *NOTEBOOKS.values()], ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_no_star_imports(path):
+    stars = [node.lineno for node in ast.walk(ast.parse(code_of(path)))
+             if isinstance(node, ast.ImportFrom) and node.names[0].name == "*"]
+    assert not stars
+
+
+def project_imports(module):
+    "The modules of the package that a module imports, with the names that it takes from them."
+    found = {}
+    for node in ast.walk(ast.parse((ROOT / PACKAGE / f"{module}.py").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            full = {alias.name: set() for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            start = f"{PACKAGE}.{node.module or ''}".rstrip(".") if node.level else node.module
+            full = {start: {alias.name for alias in node.names}}
+            if start == PACKAGE:
+                full = {f"{PACKAGE}.{alias.name}": set() for alias in node.names}
+        else:
+            continue
+        for name, names in full.items():
+            if name.startswith(PACKAGE + ".") and (other := name.split(".")[1]) in MODULES:
+                found.setdefault(other, set()).update(names)
+    return found
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m])
+def test_imports_go_one_way(module):
+    order = list(MODULES)
+    imports = project_imports(module)
+    later = [other for other in imports if order.index(other) >= order.index(module)]
+    assert not later, f"{module} imports {later}, which come later in the course"
+    if module == "data":
+        assert imports.get("sketch", set()) <= {"ATTRIBUTES", "make_sketch"}
+    if module == "model":
+        assert not {"data", "sketch"} & set(imports), "the model knows nothing of the data"
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m])
+def test_no_development_tool_at_run_time(module):
+    text = (ROOT / PACKAGE / f"{module}.py").read_text(encoding="utf-8")
+    assert not re.search(r"^\s*(from|import) (fastcore|nbdev|execnb|IPython|ipywidgets|pytest)\b", text, re.M)
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m])
+def test_public_definitions_are_documented(module):
+    path = ROOT / PACKAGE / f"{module}.py"
+    missing = [f"{name}: {what}" for name, node in public_definitions(path) for what in undocumented(node, path)]
+    assert not missing, "\n".join(missing)
+
+
+def test_ruff():
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format", "concise", "."],
+                          cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def registry_hosts():
+    "The package registries that this machine is set up with, other than the public one."
+    settings = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True).stdout
+    settings += "\n".join(value for name, value in os.environ.items() if re.search("INDEX|PROXY|REGISTRY", name, re.I))
+    hosts = {urlsplit(url).hostname for url in re.findall(r"https?://[^\s'\"]+", settings)}
+    return {host for host in hosts if host and not host.endswith(("pypi.org", "pythonhosted.org"))}
+
+
+def test_no_trace_of_a_machine():
+    "No home or work folder, and no package registry's host, in any file of the project."
+    folders = re.compile(r"(?<![\w~.])/(?:root|work|home/\w+|Users/\w+|opt/\w+)/[\w.]")
+    hosts = registry_hosts()
+    found = []
+    for path in project_files():
+        text = path.read_bytes().decode("utf-8", errors="ignore")
+        text = re.sub(r'"image/png": "[^"]*"', "", text)
+        found += [f"{path.relative_to(ROOT)}: {hit[0]!r}" for hit in folders.finditer(text)]
+        found += [f"{path.relative_to(ROOT)}: a registry's host" for host in hosts if host in text]
+    assert not found, "\n".join(found)
+
+
+def test_no_large_files_and_no_images_of_faces():
+    "Outside the notebooks' outputs the only images are README's pictures."
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for path in project_files():
+        name = path.relative_to(ROOT).as_posix()
+        limit = 6_000_000 if path.suffix == ".ipynb" else 500_000
+        assert path.stat().st_size <= limit, f"{name}: {path.stat().st_size:,} bytes"
+        assert path.suffix not in {".pt", ".pth", ".pkl", ".npy", ".npz", ".safetensors", ".zip", ".parquet"}, name
+        if path.suffix.lower() in {".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".svg"}:
+            assert name in readme, f"{name}: README does not show it"
+
+
+def test_readme_and_makefile_agree():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    targets = set(re.search(r"^\.PHONY: (.*)", (ROOT / "Makefile").read_text(), re.M)[1].split())
+    in_readme = set(re.findall(r"(?:`|^ *)make (\w+)", readme, re.M))
+    assert in_readme == targets
+
+
+def test_readme_names_what_exists():
+    "Every local link in README and in the notebooks' prose leads to a file."
+    pages = [(ROOT / "README.md", (ROOT / "README.md").read_text(encoding="utf-8"))]
+    pages += [(path, source(cell)) for path in NOTEBOOKS.values() for cell in read(path)["cells"]
+              if cell["cell_type"] == "markdown"]
+    broken = []
+    for page, text in pages:
+        for target in re.findall(r"\]\(([^)#\s]+)", text):
+            if not urlsplit(target).scheme and not (page.parent / target).exists():
+                broken.append(f"{page.name}: {target}")
+    assert not broken, "\n".join(broken)
+
+
+# The checks must be able to fail.
+
+
+@pytest.mark.parametrize(("text", "missing"), [
+    ('def f(\n    x,  # (n,)\n):\n    "Does."', []),
+    ('def f(\n    x,\n):\n    "Does."', ["no comment for x"]),
+    ("def f(\n    x,  # (n,)\n):\n    return x", ["no docstring"]),
+    ('class A:\n    "Is."\n    def f(\n        self,\n        x,\n    ):\n        "Does."', ["no comment for f.x"]),
+    ('@dataclass\nclass A:\n    "Is."\n    x: int  # (n,)\n    y: int', ["no comment for y"]),
+    ('def f(x: Annotated[int, Option(help="Number.")]):\n    "Does."', []),
+])
+def test_undocumented(text, missing, tmp_path):
+    path = tmp_path / "m.py"
+    path.write_text(text + "\n")
+    assert undocumented(ast.parse(text).body[0], path) == missing
+    assert list(tokenize.generate_tokens(io.StringIO(text).readline))
+
+
+def test_seal_breaks():
+    nb = {"metadata": {}, "cells": [{"cell_type": "code", "source": ["x = 1\n", "x"], "outputs": [
+        {"output_type": "execute_result", "data": {"text/plain": ["1"]}, "metadata": {}, "execution_count": 3}]}]}
+    assert not is_sealed(nb)
+    nb["metadata"][PACKAGE] = {"seal": seal(nb)}
+    nb["cells"].append({"cell_type": "markdown", "source": "Prose may change."})
+    assert is_sealed(nb)
+    nb["cells"][0]["source"] = "x = 2\nx"
+    assert not is_sealed(nb)
+    nb["cells"][0] |= {"source": "x = 1\nx", "outputs": []}
+    assert not is_sealed(nb)

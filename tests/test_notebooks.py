@@ -1,0 +1,104 @@
+"""The cells are the tests: every notebook runs from top to bottom, on sketch faces, and on real CelebA where it is.
+
+Each gap is first left open, where its check must fail with its hint, and then filled with the folded solution.
+Cells marked `#| slow` are left out, as nbdev-test leaves them out; CELEBA_NB_FLAGS=slow runs them too.
+"""
+import os
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tools.notebooks import ROOT, exercises, notebooks, read, run, solved, source, test_command, write
+
+NOTEBOOKS = {path.stem: path for path in notebooks()}
+CELEBA = os.environ.get("CELEBA_ROOT")
+real = pytest.param("celeba", marks=pytest.mark.skipif(not CELEBA, reason="CELEBA_ROOT is unset: no real CelebA here"))
+WORKERS = 2  # notebooks at a time
+TIME_LIMIT = 900  # seconds for one notebook
+
+
+def run_notebook(name, data, folder):
+    "Run a notebook, with its gaps filled, in a folder of its own: (did it pass?, what it printed, seconds)."
+    shutil.copytree(ROOT / "nbs", folder / "nbs", ignore=shutil.ignore_patterns("*.ipynb", ".*"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    write(solved(read(NOTEBOOKS[name])), folder / "nbs" / f"{name}.ipynb")
+    threads = str(max(1, os.cpu_count() // WORKERS))
+    env = {"CELEBA_NB_STRICT": "1", "MPLBACKEND": "Agg", "OMP_NUM_THREADS": threads, "PYTHONPATH": str(ROOT)}
+    env["CELEBA_ROOT"] = CELEBA if data == "celeba" else None
+    began = time.perf_counter()
+    command = test_command(folder / "nbs" / f"{name}.ipynb", os.environ.get("CELEBA_NB_FLAGS", ""))
+    return *run(command, folder, env, TIME_LIMIT), time.perf_counter() - began
+
+
+@pytest.fixture(scope="module")
+def runs(request, tmp_path_factory, sketch_faces):
+    "All the runs that were asked for, started at once and worked off a few at a time."
+    asked = [item.callspec.params for item in request.session.items if item.name.startswith("test_notebook[")]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        yield {(p["name"], p["data"]): pool.submit(run_notebook, p["name"], p["data"], tmp_path_factory.mktemp("run"))
+               for p in asked if p["data"] == "sketch" or CELEBA}
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.parametrize("data", ["sketch", real])
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebook(name, data, runs, record_property):
+    passed, printed, seconds = runs[name, data].result()
+    record_property("seconds", seconds)
+    assert passed, f"{name} on {data}:\n{printed[-8000:]}"
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_exercises_are_whole(name):
+    found = exercises(read(NOTEBOOKS[name]))
+    assert found, "no exercise with a gap: no code cell begins with '# Exercise 1'"
+    for exercise in found:
+        assert exercise.check, f"exercise {exercise.name}: the next code cell does not check it with `with hint(...)`"
+        assert exercise.solution, f"exercise {exercise.name}: no folded solution that begins with '# Exercise ...'"
+    assert len({exercise.name for exercise in found}) == len(found), "two exercises have the same number"
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_first_cell_is_the_title(name):
+    "Other prose in the title cell vanishes from the site."
+    first = source(read(NOTEBOOKS[name])["cells"][0]).strip().splitlines()
+    assert first[0].startswith("# ")
+    assert all(line.startswith("> ") for line in first[1:] if line), first
+
+
+# The runner itself must be able to fail.
+
+
+def notebook(*cells):
+    return {"metadata": {}, "nbformat": 4, "nbformat_minor": 5,
+            "cells": [{"cell_type": kind, "id": str(i), "metadata": {}, "source": text,
+                       **({"outputs": [], "execution_count": None} if kind == "code" else {})}
+                      for i, (kind, text) in enumerate(cells)]}
+
+
+def exercise(gap="...", solution="2 * x", check="double(21) == 42"):
+    return notebook(
+        ("code", "from celeba_nb.exercises import hint"),
+        ("code", f"# Exercise 1\ndef double(x):\n    return {gap}"),
+        ("code", f"with hint('Twice.'):\n    assert {check}"),
+        ("markdown", "<details><summary>Solution</summary>\n\n```python\n# Exercise 1\ndef double(x):\n"
+                     f"    return {solution}\n```\n</details>"))
+
+
+@pytest.mark.parametrize(("nb", "passes"), [
+    (exercise(), True),
+    (exercise(solution="3 * x"), False),  # the solution is wrong
+    (exercise(gap="x + x"), False),  # the gap is no gap
+    (exercise(check="double(21) != 7"), False),  # the check accepts anything
+    (notebook(("code", "assert 1 + 1 == 3")), False),
+    (notebook(("code", "#| eval: false\nassert 1 + 1 == 3")), True),
+    (notebook(("code", "#| slow\nassert 1 + 1 == 3")), True),
+])
+def test_runner(nb, passes, tmp_path):
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    write(solved(nb), tmp_path / "nb.ipynb")
+    env = {"CELEBA_NB_STRICT": "1", "PYTHONPATH": str(ROOT)}
+    passed, printed = run(test_command(tmp_path / "nb.ipynb"), tmp_path, env, timeout=60)
+    assert passed is passes, printed

@@ -1,0 +1,155 @@
+"""What the tests and the tools share: the notebooks, their exercises, and a way to run one in its own process."""
+import ast
+import copy
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = "celeba_nb"
+
+
+def notebooks(root=ROOT):
+    "The notebooks in the order in which they are read."
+    return sorted((root / "nbs").glob("[0-9]*.ipynb"))
+
+
+def read(path):
+    "A notebook as nested dictionaries."
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write(nb, path):
+    "The notebook as a file."
+    path.write_text(json.dumps(nb, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def source(cell):
+    "What stands in a cell."
+    return "".join(cell["source"])
+
+
+def code(cell):
+    "A code cell's lines of code: no directives (`#| export`), no empty lines."
+    return [line for line in source(cell).splitlines() if line.strip() and not line.startswith("#|")]
+
+
+def code_cell(text):
+    "A new code cell."
+    return {"cell_type": "code", "id": f"new-{abs(hash(text)):x}"[:60], "metadata": {}, "execution_count": None,
+            "outputs": [], "source": text}
+
+
+def module_of(nb):
+    "The module that a notebook is exported to, or None."
+    found = re.search(r"^#\| default_exp (\w+)", "\n".join(source(cell) for cell in nb["cells"]), re.M)
+    return found[1] if found else None
+
+
+def project_files(root=ROOT):
+    "The files that belong to the project: what git tracks, or would."
+    command = ["git", "ls-files", "-zco", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
+    return [path for name in sorted(set(listed.split("\0")) - {""}) if (path := root / name).is_file()]
+
+
+def copy_project(folder, root=ROOT):
+    "The project's files in another folder, to try things that must not touch the working tree."
+    for path in project_files(root):
+        target = folder / path.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, target)
+    return folder
+
+
+# Exercises: a gap (a cell that begins with "# Exercise 1"), its check right below, and its solution, folded.
+
+GAP = re.compile(r"# Exercise (\w+)")
+SOLUTION = re.compile(r"^ *```python\n( *# Exercise (\w+).*?)^ *```", re.M | re.S)
+
+
+@dataclass
+class Exercise:
+    name: str
+    gap: int  # position of the cell with the gap
+    check: int | None  # position of the cell that checks it
+    hint: str | None  # what the check says while the gap is open
+    solution: str | None
+
+
+def _hint(text):
+    "The text of the first `with hint(...)` in a cell, or None."
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.With) and isinstance(call := node.items[0].context_expr, ast.Call):
+            if getattr(call.func, "id", None) == "hint":
+                return ast.literal_eval(call.args[0])
+
+
+def exercises(nb):
+    "The exercises with a gap, in order."
+    cells = nb["cells"]
+    folded = {name: textwrap.dedent(text) for cell in cells if cell["cell_type"] == "markdown"
+              and "<details>" in source(cell) for text, name in SOLUTION.findall(source(cell))}
+    found = []
+    for i, cell in enumerate(cells):
+        if cell["cell_type"] == "code" and (gap := GAP.match("\n".join(code(cell)))):
+            check = next((j for j in range(i + 1, len(cells)) if cells[j]["cell_type"] == "code"), None)
+            text = _hint(source(cells[check])) if check else None
+            found.append(Exercise(gap[1], i, check if text else None, text, folded.get(gap[1])))
+    return found
+
+
+PROBE = """
+try:
+    exec({check!r})
+except AssertionError as error:
+    assert {hint!r} in str(error), f"the check fails without its hint: {{error}}"
+else:
+    raise AssertionError("exercise {name}: the check passes though the gap is open")
+"""
+
+
+def solved(nb, prove=True):
+    "The notebook with each gap filled; with `prove`, each check is first made to fail on the open gap."
+    nb = copy.deepcopy(nb)
+    cells = nb["cells"]
+    for exercise in reversed(exercises(nb)):
+        open_gap = cells[exercise.gap]
+        check = source(cells[exercise.check])
+        probe = PROBE.format(check=check, hint=exercise.hint, name=exercise.name)
+        cells[exercise.gap : exercise.gap + 1] = [
+            *([open_gap, code_cell(probe)] if prove else []), code_cell(exercise.solution)]
+    return nb
+
+
+RUN = """
+import sys
+from nbdev.test import test_nb
+passed, seconds = test_nb(sys.argv[1], skip_flags=["slow"], force_flags=sys.argv[2].split())
+sys.exit(not passed)
+"""
+
+
+def test_command(path, flags=""):
+    "The command that runs a notebook's cells as tests, in a process of its own."
+    return [sys.executable, "-c", RUN, str(path), flags]
+
+
+def run(command, cwd, env, timeout):
+    "Run a command and all it starts: (did it succeed?, what it printed). At the time limit all of it is killed."
+    env = {name: value for name, value in {**os.environ, **env}.items() if value is not None}
+    process = subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                               errors="replace", start_new_session=True)
+    try:
+        printed, _ = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        printed = process.communicate()[0] + f"\nStopped after {timeout:.0f} s."
+    return process.returncode == 0, re.sub(r"[^\n]*\r(?!\n)", "", printed)  # of a progress bar, only the end

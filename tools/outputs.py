@@ -1,0 +1,142 @@
+"""Run the notebooks from top to bottom and keep their outputs, on sketch faces only (make outputs).
+
+A notebook that was run here carries a seal: a hash of its code and its outputs. A test recomputes it, so outputs that
+were made in another way (with real faces, say), or before the code was changed, are not committed unnoticed.
+"""
+import argparse
+import hashlib
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tools.notebooks import PACKAGE, ROOT, notebooks, read, run, source, write
+
+DONE = Path(sys.prefix) / "outputs.json"  # what was run with which state of the package: then there is nothing to do
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def seal(nb):
+    "A hash of a notebook's code and outputs."
+    cells = [cell for cell in nb["cells"] if cell["cell_type"] == "code"]
+    kept = [[source(cell), [normal(out) for out in cell["outputs"]]] for cell in cells]
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def normal(value):
+    "An output with each list of lines joined, as the notebook format allows both."
+    if isinstance(value, dict):
+        return {key: normal(v) for key, v in value.items() if key not in ("execution_count", "metadata")}
+    if isinstance(value, list):
+        return "".join(value) if all(isinstance(v, str) for v in value) else [normal(v) for v in value]
+    return value
+
+
+def is_sealed(nb):
+    "Were these outputs made by this script, from this code?"
+    return nb["metadata"].get(PACKAGE, {}).get("seal") == seal(nb)
+
+
+def state(nb):
+    "Names what a run depends on: the notebook and the package."
+    package = b"".join(path.read_bytes() for path in sorted((ROOT / PACKAGE).glob("*.py")))
+    return seal(nb) + hashlib.sha256(package).hexdigest()[:16]
+
+
+def without_machine(text):
+    "A text without the folders of the machine that printed it, and of a progress bar nothing."
+    text = re.sub(rf"{re.escape(tempfile.gettempdir())}/tmp\w+", "/tmp/folder", text)
+    text = text.replace(f"{ROOT}/", "").replace(str(Path.home()), "~")
+    return re.sub(r"^.*(\d+%\||\d+it \[).*\n?", "", re.sub(r"[^\n]*\r(?!\n)", "", text), flags=re.M)
+
+
+def tidy(out):
+    "An output that reads well when it is committed; None where nothing is left."
+    if WIDGET in out.get("data", {}):
+        return None
+    if "text" in out:
+        out["text"] = without_machine(out["text"])
+        return out if out["text"].strip() else None
+    for kind in ("text/plain", "text/html", "text/markdown"):
+        if kind in out.get("data", {}):
+            out["data"][kind] = without_machine(out["data"][kind])
+    return out
+
+
+def execute(path):
+    "The notebook with fresh outputs; raises where a cell fails, and says which."
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
+
+    nb = nbformat.read(path, as_version=4)
+    not_run = [cell for cell in nb.cells if re.search(r"^#\| *eval: *false", cell.source, re.M)]
+    for cell in nb.cells:
+        cell.metadata = {"tags": ["skip-execution"]} if cell in not_run else {}
+        if cell.cell_type == "code":
+            cell.outputs = []
+    client = NotebookClient(nb, timeout=None, kernel_name="python3", coalesce_streams=True,
+                            resources={"metadata": {"path": str(path.parent)}})
+    try:
+        client.execute()
+    except CellExecutionError as error:
+        at = next(i for i, cell in enumerate(nb.cells)
+                  if any(out.output_type == "error" for out in cell.get("outputs", [])))
+        raise SystemExit(f"{path.name}, cell {at} (id {nb.cells[at].id}) failed; the file stays as it was.\n"
+                         f"\n{error}") from None
+    nb.metadata.pop("widgets", None)
+    for cell in nb.cells:
+        cell.metadata = {}
+        if cell.cell_type == "code":
+            cell.outputs = [kept for out in cell.outputs if (kept := tidy(out))]
+    return nb
+
+
+def remake(path):
+    "Run one notebook and replace the file, cleaned and sealed, once all went well."
+    import nbformat
+    from nbdev.clean import nbdev_clean
+
+    with tempfile.TemporaryDirectory(dir=ROOT / "nbs", prefix=".") as folder:
+        new = Path(folder) / path.name
+        nbformat.write(execute(path), new)
+        nbdev_clean(fname=str(new))
+        nb = read(new)
+        nb["metadata"][PACKAGE] = {"seal": seal(nb)}
+        write(nb, new)
+        nbdev_clean(fname=str(new))  # writes the file as nbdev does, so that cleaning it changes nothing
+        os.replace(new, path)
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="make outputs", description=__doc__)
+    parser.add_argument("names", nargs="*", help="beginnings of notebooks' names, as in 03 (default: all)")
+    parser.add_argument("--all", action="store_true", help="run even what is up to date")
+    args = parser.parse_args()
+    os.environ.pop("CELEBA_ROOT", None)
+    os.environ.pop("MPLBACKEND", None)
+    os.chdir(ROOT)
+    done = json.loads(DONE.read_text()) if DONE.exists() else {}
+    drawn, printed = run([sys.executable, "-c", f"from {PACKAGE}.data import find_root; find_root()"], ROOT, {}, 600)
+    if not drawn:
+        raise SystemExit(f"The sketch faces could not be drawn:\n{printed}")
+    for path in notebooks():
+        if args.names and not path.name.startswith(tuple(args.names)):
+            continue
+        nb = read(path)
+        if is_sealed(nb) and done.get(path.name) == state(nb) and not args.all:
+            print(f"{path.name}: up to date")
+            continue
+        print(f"{path.name}: running ...", end="", flush=True)
+        began = time.perf_counter()
+        remake(path)
+        print(f" {time.perf_counter() - began:.0f} s")
+        done[path.name] = state(read(path))
+        DONE.write_text(json.dumps(done, indent=1))
+
+
+if __name__ == "__main__":
+    main()
