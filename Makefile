@@ -52,11 +52,11 @@ clean:
 .venv/ready: $(metadata)
 	$(call stop_at,python_problem)@echo "Setting up .venv with what celeba_nb needs (PyTorch is large: minutes, not seconds) ..."
 	@$(PYTHON) -m venv .venv
-	@$(bin)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@$(bin)/python -m pip install -qq --disable-pip-version-check --editable .
 	@touch $@
 
 .venv/ready-dev: $(metadata)
 	$(call stop_at,python_problem)@echo "Setting up .venv with what notebooks and tests need (PyTorch is large: minutes, not seconds) ..."
 	@$(PYTHON) -m venv .venv
-	@$(bin)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(bin)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 	@touch .venv/ready $@

@@ -7,9 +7,10 @@ Docs: https://celeba-nb.github.io/celeba_nb/ablation.html.md"""
 # %% auto #0
 __all__ = ['FLIP', 'METHODS', 'PAPER', 'EFFECTS', 'OUTCOMES', 'study_recipes', 'image_outcomes', 'sign_flip_p', 'holm',
            'bootstrap_counts', 'hierarchical_means', 'expanded_level', 'interval', 'verdict', 'effect_rows',
-           'StudyProgress', 'Study', 'find_runs', 'make_caches', 'count_steps']
+           'StudyProgress', 'Study', 'find_runs', 'make_caches', 'count_steps', 'plot_outcome', 'plot_effects',
+           'plot_study', 'percent', 'format_table', 'format_effects', 'save_study']
 
-# %% ../nbs/05_ablation.ipynb #b4f9d59d
+# %% ../nbs/05_ablation.ipynb #6857eb77
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from tqdm.auto import tqdm
 from .data import ImageCache, Labels
 from .train import Hook, Recipe, Run, choose_rows, load, resolve, run_name, save, train
 
-# %% ../nbs/05_ablation.ipynb #5e4ab554
+# %% ../nbs/05_ablation.ipynb #884ab067
 FLIP = "celeba_nb.data.random_flip"
 METHODS = {
     "LR 0.001": {"lr": 0.001},
@@ -38,14 +39,14 @@ def study_recipes(
     "The four methods of the study."
     return {method: Recipe(**choices | own) for method, own in METHODS.items()}
 
-# %% ../nbs/05_ablation.ipynb #2db3b878
+# %% ../nbs/05_ablation.ipynb #53776a28
 PAPER = pd.DataFrame(
     {"test_accuracy": [0.8350, 0.8395, 0.8403, 0.8427], "valid_loss": [0.3756, 0.3673, 0.3642, 0.3547],
      "train_loss": [0.3572, 0.3490, 0.3355, 0.3469]},
     index=pd.Index(METHODS, name="method"),
 )  # what the study reports, from one run a method
 
-# %% ../nbs/05_ablation.ipynb #1424424c
+# %% ../nbs/05_ablation.ipynb #7b99b6a4
 EFFECTS = {
     "flip": (-0.5, 0.5, -0.5, 0.5),
     "lower rate": (-0.5, -0.5, 0.5, 0.5),
@@ -58,7 +59,7 @@ OUTCOMES = {
     "test_mirrored_accuracy": "higher",
 }  # and which direction is the better one
 
-# %% ../nbs/05_ablation.ipynb #03b0075b
+# %% ../nbs/05_ablation.ipynb #cf2fb977
 def image_outcomes(
     run: Run,
     outcome: str,  # one of OUTCOMES
@@ -71,7 +72,7 @@ def image_outcomes(
     probabilities = run.predictions[outcome.removesuffix("_accuracy")]
     return ((probabilities > 0.5) == run.predictions["test_truth"]).mean(1)
 
-# %% ../nbs/05_ablation.ipynb #49c21e59
+# %% ../nbs/05_ablation.ipynb #51674433
 def sign_flip_p(
     differences: np.ndarray,  # (n,): one a seed, the same methods in each
 ) -> float:  # in (0, 1]; the least that n seeds can give is 2 / 2^n
@@ -89,7 +90,7 @@ def holm(
     corrected = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
     return corrected[np.argsort(order)]
 
-# %% ../nbs/05_ablation.ipynb #dcc38b16
+# %% ../nbs/05_ablation.ipynb #b49bff0d
 def bootstrap_counts(
     rng: np.random.Generator,
     n: int,  # things that are drawn from, with replacement, n times
@@ -113,7 +114,7 @@ def hierarchical_means(
     drawn = bootstrap_counts(rng, len(sizes), repeats)
     return ((seeds @ sums) * drawn).sum(1) / (len(values) * (drawn @ sizes))
 
-# %% ../nbs/05_ablation.ipynb #2c188455
+# %% ../nbs/05_ablation.ipynb #3314623d
 def expanded_level(
     n: int,  # seeds, at least 2
     level: float = 0.95,
@@ -135,7 +136,7 @@ def interval(
     low, high = np.quantile(hierarchical_means(values, groups), [tail, 1 - tail])
     return float(low), float(high)
 
-# %% ../nbs/05_ablation.ipynb #2ef68ca1
+# %% ../nbs/05_ablation.ipynb #4b353c5f
 def verdict(
     mean: float,  # of the effect
     low: float,  # of its interval
@@ -150,7 +151,7 @@ def verdict(
         return "helps" if (mean > 0) == (better == "higher") else "hurts"
     return "too few seeds to tell" if questions * 2 / 2**n >= 0.05 else "no difference seen"
 
-# %% ../nbs/05_ablation.ipynb #b1aead77
+# %% ../nbs/05_ablation.ipynb #95080fd4
 def effect_rows(
     values: np.ndarray,  # (methods, seeds, images)
     groups: np.ndarray,  # (images,)
@@ -169,7 +170,7 @@ def effect_rows(
                      "wins": wins, "n": n, "verdict": verdict(mean, low, high, p_holm, n, len(effects), better)})
     return pd.DataFrame(rows)
 
-# %% ../nbs/05_ablation.ipynb #9e535b6d
+# %% ../nbs/05_ablation.ipynb #36a5b3b5
 class StudyProgress(Hook):
     "One bar for all runs of a study, counted in steps."
 
@@ -179,7 +180,7 @@ class StudyProgress(Hook):
     def on_step(self, state):
         self.bar.update()
 
-# %% ../nbs/05_ablation.ipynb #f20425e3
+# %% ../nbs/05_ablation.ipynb #f08d1f06
 class Study:
     "Some recipes × some seeds, paired; each finished run is a folder of its own, and is never made twice."
 
@@ -260,7 +261,7 @@ class Study:
                   for outcome, better in OUTCOMES.items()]
         return pd.concat(tables, ignore_index=True)
 
-# %% ../nbs/05_ablation.ipynb #d7051cb2
+# %% ../nbs/05_ablation.ipynb #1775785a
 def find_runs(
     folder: Path,
     plan: dict,  # (method, seed) -> resolved recipe
@@ -289,3 +290,101 @@ def count_steps(
 ) -> int:
     "How many steps a run takes."
     return recipe.epochs * -(-recipe.train_images // recipe.batch_size)
+
+# %% ../nbs/05_ablation.ipynb #18fc5fe1
+def plot_outcome(
+    study: Study,  # with finished runs
+    outcome: str = "test_accuracy",  # one of OUTCOMES
+    ax: plt.Axes | None = None,  # None: a new one
+) -> plt.Axes:
+    "An outcome of each run: a line a seed, so that one sees what is the same for all methods of a seed."
+    ax = ax or plt.subplots(figsize=(6, 3.5))[1]
+    values = study.values(outcome).mean(2)  # (methods, seeds)
+    place = np.arange(len(values))
+    ax.plot(place, values, color="0.75", linewidth=0.8, marker=".", zorder=1)
+    ax.plot(place, values.mean(1), "o-", color="C0", label=f"mean of {len(study.seeds)} seeds", zorder=3)
+    if outcome in PAPER and set(study.recipes) <= set(PAPER.index):
+        ax.plot(place, PAPER.loc[list(study.recipes), outcome], "D", color="C3", label="the study: one run each", zorder=2)
+    ax.set_xticks(place, [method.replace(" + random horizontal flip", "\n+ flip") for method in study.recipes])
+    ax.set(ylabel=outcome.replace("_", " "), title=f"{outcome.replace('_', ' ')}: a grey line is one seed")
+    ax.legend(fontsize=8)
+    return ax
+
+
+def plot_effects(
+    effects: pd.DataFrame,  # as `Study.effects` gives them
+    outcome: str = "test_accuracy",  # one of OUTCOMES
+    ax: plt.Axes | None = None,  # None: a new one
+) -> plt.Axes:
+    "Each effect with its interval and verdict; 0 is no difference."
+    ax = ax or plt.subplots(figsize=(6, 2.5))[1]
+    rows = effects[effects["outcome"] == outcome].iloc[::-1].reset_index(drop=True)
+    lengths = np.abs(rows[["low", "high"]].to_numpy() - rows[["mean"]].to_numpy()).T
+    ax.errorbar(rows["mean"], rows.index, xerr=lengths, fmt="o", capsize=4)
+    ax.axvline(0, color="0.5", linewidth=1)
+    ax.set_yticks(rows.index, [f"{row.effect}\n{row.verdict}" for row in rows.itertuples()])
+    ax.set(xlabel=f"difference in {outcome.replace('_', ' ')}", ylim=(-0.6, len(rows) - 0.4),
+           title="Effects with 95% intervals")
+    return ax
+
+
+def plot_study(
+    study: Study,  # with finished runs
+) -> plt.Figure:
+    "The study in one picture: the accuracies of all runs, and the three effects."
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4), layout="constrained")
+    plot_outcome(study, ax=left)
+    plot_effects(study.effects(), ax=right)
+    return figure
+
+# %% ../nbs/05_ablation.ipynb #af331649
+def percent(
+    value: float,  # a fraction
+    sign: bool = False,  # show the sign of a difference
+) -> str:
+    "A fraction in percent (or a difference of fractions in points), two decimals."
+    return f"{100 * value:{'+' if sign else ''}.2f}"
+
+
+def format_table(
+    table: pd.DataFrame,  # as `Study.table` gives it
+) -> str:
+    "The methods side by side, for people: accuracies in percent."
+    shown = pd.DataFrame({
+        "method": table["method"],
+        "n": table["n"],
+        "test accuracy %": [f"{percent(row.test_accuracy)} (sd {percent(row.test_accuracy_sd)})" for row in table.itertuples()],
+        "the study's %": table["paper_accuracy"].map(percent),
+        "mirrored %": table["test_mirrored_accuracy"].map(percent),
+        "valid loss": table["valid_loss"].map("{:.4f}".format),
+        "train loss": table["train_loss"].map("{:.4f}".format),
+    })
+    return shown.to_string(index=False)
+
+
+def format_effects(
+    effects: pd.DataFrame,  # as `Study.effects` gives them
+) -> str:
+    "The effects and verdicts, for people: accuracies in points, losses in nats."
+    def amount(row, value):
+        return percent(value, sign=True) if row.outcome.endswith("accuracy") else f"{value:+.4f}"
+
+    shown = pd.DataFrame([{
+        "outcome": row.outcome.replace("_", " "), "effect": row.effect, "mean": amount(row, row.mean),
+        "95% interval": f"{amount(row, row.low)} to {amount(row, row.high)}", "p (Holm)": f"{row.p_holm:.3g}",
+        "wins": f"{row.wins} of {row.n}", "verdict": row.verdict,
+    } for row in effects.itertuples(index=False)])
+    return shown.to_string(index=False)
+
+# %% ../nbs/05_ablation.ipynb #8511b92e
+def save_study(
+    study: Study,  # with finished runs
+) -> list[Path]:  # table.csv, effects.csv and study.png in the study's folder
+    "Write what the study says."
+    paths = [study.folder / name for name in ("table.csv", "effects.csv", "study.png")]
+    study.table().to_csv(paths[0], index=False)
+    study.effects().to_csv(paths[1], index=False)
+    figure = plot_study(study)
+    figure.savefig(paths[2], dpi=120)
+    plt.close(figure)
+    return paths

@@ -10,24 +10,24 @@ __all__ = ['confusion_counts', 'attribute_accuracy', 'accuracy', 'image_accuracy
            'calibration_error', 'calibration_curve', 'bootstrap_means', 'bootstrap_interval', 'resampling_unit',
            'report']
 
-# %% ../nbs/04_metrics.ipynb #df452447
+# %% ../nbs/04_metrics.ipynb #a1f4e925
 import warnings
 
 import numpy as np
 import torch
 from torchmetrics.functional import classification as tm
 
-# %% ../nbs/04_metrics.ipynb #05ae61c6
+# %% ../nbs/04_metrics.ipynb #29239c64
 def _check_truth(truth):
     "The truth as a bool array, or a ValueError."
     y = np.asarray(truth)
     if y.ndim != 2 or y.size == 0:
         raise ValueError(f"truth {y.shape}: should be (images, attributes)")
     if not np.isin(y, (0, 1)).all():
-        raise ValueError("truth holds values other than 0 and 1 (CelebA's files write -1 for no: compare with > 0 first)")
+        raise ValueError("truth holds other values than 0 and 1 (CelebA's files write -1 for no: compare with > 0)")
     return y.astype(bool)
 
-# %% ../nbs/04_metrics.ipynb #4632d257
+# %% ../nbs/04_metrics.ipynb #f760cf11
 def _check(probabilities, truth):
     "Both as arrays, or a ValueError that says what is wrong with them."
     p, y = np.asarray(probabilities), _check_truth(truth)
@@ -36,16 +36,16 @@ def _check(probabilities, truth):
     if np.isnan(p).any():
         raise ValueError(f"{np.isnan(p).sum()} of {p.size} probabilities are NaN: did training diverge?")
     if p.min() < 0 or p.max() > 1:
-        raise ValueError(f"probabilities from {p.min():.3g} to {p.max():.3g}, not in [0, 1]: logits? Apply sigmoid first")
+        raise ValueError(f"probabilities from {p.min():.4g} to {p.max():.4g}, not in [0, 1]: logits? Apply sigmoid")
     return p, y
 
-# %% ../nbs/04_metrics.ipynb #ac1ebea9
+# %% ../nbs/04_metrics.ipynb #f5041233
 def _tensors(probabilities, truth):
     "What torchmetrics wants: checked, as float64 and int64 tensors, and the number of attributes."
     p, y = _check(probabilities, truth)
     return torch.tensor(p, dtype=torch.float64), torch.tensor(y, dtype=torch.int64), y.shape[1]
 
-# %% ../nbs/04_metrics.ipynb #6bd7700f
+# %% ../nbs/04_metrics.ipynb #13d7431a
 def confusion_counts(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]; two attributes or more
     truth: np.ndarray,  # (n, attributes), bool
@@ -54,7 +54,7 @@ def confusion_counts(
     counts = tm.multilabel_stat_scores(*_tensors(probabilities, truth), threshold=0.5, average=None)
     return counts[:, :4].T.numpy()
 
-# %% ../nbs/04_metrics.ipynb #b50d8395
+# %% ../nbs/04_metrics.ipynb #f6dae6e6
 def attribute_accuracy(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
@@ -63,7 +63,7 @@ def attribute_accuracy(
     tp, fp, tn, fn = confusion_counts(probabilities, truth)
     return (tp + tn) / (tp + fp + tn + fn)
 
-# %% ../nbs/04_metrics.ipynb #54ddd3be
+# %% ../nbs/04_metrics.ipynb #6b5ebe96
 def accuracy(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
@@ -71,7 +71,7 @@ def accuracy(
     "The share of all decisions, over images and attributes, that are right; yes is a probability above 0.5."
     return float(attribute_accuracy(probabilities, truth).mean())
 
-# %% ../nbs/04_metrics.ipynb #58c15169
+# %% ../nbs/04_metrics.ipynb #12263068
 def image_accuracy(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
@@ -80,7 +80,7 @@ def image_accuracy(
     p, y = _check(probabilities, truth)
     return ((p > 0.5) == y).mean(1)
 
-# %% ../nbs/04_metrics.ipynb #a88279d4
+# %% ../nbs/04_metrics.ipynb #aedfe574
 def majority_guess(
     train_truth: np.ndarray,  # (images of the training split, attributes), bool
     n: int,  # how many images to guess for
@@ -89,7 +89,7 @@ def majority_guess(
     yes = _check_truth(train_truth).mean(0) > 0.5
     return np.tile(yes.astype(float), (n, 1))
 
-# %% ../nbs/04_metrics.ipynb #66d4b4e7
+# %% ../nbs/04_metrics.ipynb #049c5d7c
 def majority_accuracy(
     train_truth: np.ndarray,  # (images of the training split, attributes), bool
     truth: np.ndarray,  # (n, attributes), bool: the images to be judged on
@@ -97,7 +97,7 @@ def majority_accuracy(
     "The accuracy of `majority_guess`, learnt from the training images and judged on others."
     return accuracy(majority_guess(train_truth, len(truth)), truth)
 
-# %% ../nbs/04_metrics.ipynb #0cd0660f
+# %% ../nbs/04_metrics.ipynb #90bf4a16
 def attribute_balanced_accuracy(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
@@ -107,7 +107,7 @@ def attribute_balanced_accuracy(
     with np.errstate(invalid="ignore"):  # 0/0 becomes NaN, as it should
         return (tp / (tp + fn) + tn / (tn + fp)) / 2
 
-# %% ../nbs/04_metrics.ipynb #436b50fa
+# %% ../nbs/04_metrics.ipynb #b236ce71
 def _mean_of_defined(values):
     "The mean over the attributes that have a value, with a warning that counts the others."
     defined = ~np.isnan(values)
@@ -116,7 +116,7 @@ def _mean_of_defined(values):
         warnings.warn(f"{left_out}: no image here has them, or every image has", stacklevel=3)
     return float(values[defined].mean()) if defined.any() else float("nan")
 
-# %% ../nbs/04_metrics.ipynb #43909e6f
+# %% ../nbs/04_metrics.ipynb #b87f5b56
 def balanced_accuracy(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
@@ -124,7 +124,7 @@ def balanced_accuracy(
     "The mean of `attribute_balanced_accuracy`; warns how many attributes it had to leave out."
     return _mean_of_defined(attribute_balanced_accuracy(probabilities, truth))
 
-# %% ../nbs/04_metrics.ipynb #9e64d64f
+# %% ../nbs/04_metrics.ipynb #4cd61ef3
 def average_precision(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
@@ -134,10 +134,10 @@ def average_precision(
     mixed = (y.min(0).values < y.max(0).values).numpy()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="No positive samples")
-        areas = tm.multilabel_average_precision(p, y, attributes, average="none").numpy()
+        areas = tm.multilabel_average_precision(p, y, attributes, average="none").double().numpy()
     return np.where(mixed, areas, np.nan)
 
-# %% ../nbs/04_metrics.ipynb #39bc3400
+# %% ../nbs/04_metrics.ipynb #13eab403
 def mean_average_precision(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
@@ -145,7 +145,7 @@ def mean_average_precision(
     "The mean of `average_precision` over the attributes; warns how many it had to leave out."
     return _mean_of_defined(average_precision(probabilities, truth))
 
-# %% ../nbs/04_metrics.ipynb #4422797f
+# %% ../nbs/04_metrics.ipynb #60df9bbe
 def calibration_error(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
@@ -156,7 +156,7 @@ def calibration_error(
     below_one = p.clamp(max=np.nextafter(1, 0))
     return float(tm.binary_calibration_error(below_one.ravel(), y.ravel(), n_bins=bins, norm="l1"))
 
-# %% ../nbs/04_metrics.ipynb #062ad1e0
+# %% ../nbs/04_metrics.ipynb #c8d4e4f4
 def calibration_curve(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
@@ -171,7 +171,7 @@ def calibration_curve(
     said, came_true = (np.bincount(which, a)[full] / count[full] for a in (p, y))
     return said, came_true, count[full]
 
-# %% ../nbs/04_metrics.ipynb #4bb7c36e
+# %% ../nbs/04_metrics.ipynb #1e8cc23a
 def _check_values(values, groups):
     "The values, and for each the number of its group, or a ValueError."
     v = np.asarray(values, dtype=float)
@@ -185,7 +185,7 @@ def _check_values(values, groups):
         raise ValueError("there is one group or none: resampling needs two or more")
     return v, numbers
 
-# %% ../nbs/04_metrics.ipynb #992369b4
+# %% ../nbs/04_metrics.ipynb #4cc68ac8
 def bootstrap_means(
     values: np.ndarray,  # (images,), one finite value each
     groups: np.ndarray | None = None,  # (images,), the identity of each; None: each image stands alone
@@ -199,7 +199,7 @@ def bootstrap_means(
     draws = (rng.integers(len(sums), size=len(sums)) for _ in range(n))
     return np.array([sums[drawn].sum() / sizes[drawn].sum() for drawn in draws])
 
-# %% ../nbs/04_metrics.ipynb #14ffac53
+# %% ../nbs/04_metrics.ipynb #2f6bf109
 def bootstrap_interval(
     values: np.ndarray,  # (images,), one finite value each
     groups: np.ndarray | None = None,  # (images,), the identity of each; None: each image stands alone
@@ -213,14 +213,14 @@ def bootstrap_interval(
     low, high = np.quantile(bootstrap_means(values, groups, n, seed), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
-# %% ../nbs/04_metrics.ipynb #cebb5a00
+# %% ../nbs/04_metrics.ipynb #d743f307
 def resampling_unit(
     groups: np.ndarray | None,  # the identity of each image, or None where identities are unknown
 ) -> str:  # a phrase to print beside an interval
     "What `bootstrap_interval` draws when it is given these groups."
     return "images, since identities are unknown" if groups is None else "identities"
 
-# %% ../nbs/04_metrics.ipynb #8780376f
+# %% ../nbs/04_metrics.ipynb #ed45ca40
 def report(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool

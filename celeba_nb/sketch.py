@@ -1,4 +1,4 @@
-"""Draw faces whose truth is known
+"""Draw faces whose truth is known, in CelebA's own folder layout
 
 Docs: https://celeba-nb.github.io/celeba_nb/sketch.html.md"""
 
@@ -6,28 +6,25 @@ Docs: https://celeba-nb.github.io/celeba_nb/sketch.html.md"""
 
 # %% auto #0
 __all__ = ['ATTRIBUTES', 'SIZE', 'CHAIN', 'STICKY', 'SPREAD', 'S', 'SKIN', 'HAIR', 'OTHER_HAIR', 'EYES', 'CLOTHES', 'SCENES',
-           'LAYERS', 'FACES_A_PERSON', 'chain', 'sample_attributes', 'Face', 'dice', 'amount', 'spline', 'Paper',
-           'soften', 'mix', 'ramp', 'oval', 'mirror', 'skin_tone', 'Look', 'background', 'long_hair', 'hair_behind',
-           'body', 'ears', 'earrings', 'head', 'age', 'eyes', 'brows', 'nose', 'mouth', 'beard', 'hair_front',
-           'strands', 'accessories', 'finish', 'draw', 'attribute_mask', 'plan_faces', 'sketch_face', 'save_face',
-           'save_faces', 'make_sketch', 'write_set', 'write_lines']
+           'CREAM', 'INK', 'LAYERS', 'FACES_A_PERSON', 'sample_attributes', 'Face', 'dice', 'amount', 'oval', 'mirror',
+           'mix', 'ramp', 'Paper', 'Look', 'draw', 'background', 'hair_behind', 'body', 'ears', 'earrings', 'head',
+           'skin', 'eyes', 'brows', 'nose', 'mouth', 'beard', 'hair_front', 'accessories', 'attribute_mask',
+           'plan_faces', 'make_sketch', 'sketch_face']
 
-# %% ../nbs/00_sketch.ipynb #bc399ef9
+# %% ../nbs/00_sketch.ipynb #2159934f
 import json
-import os
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from joblib import Parallel, cpu_count, delayed
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from scipy.special import ndtr
 from tqdm.auto import tqdm
 
-# %% ../nbs/00_sketch.ipynb #2d33eede
+# %% ../nbs/00_sketch.ipynb #f9e88b73
 ATTRIBUTES = tuple(
     """5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair Blond_Hair
     Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair Heavy_Makeup High_Cheekbones Male
@@ -37,7 +34,7 @@ ATTRIBUTES = tuple(
 )
 SIZE = (178, 218)  # width and height of an aligned CelebA image, in pixels
 
-# %% ../nbs/00_sketch.ipynb #a5b30944
+# %% ../nbs/00_sketch.ipynb #e4516448
 # Causes before effects. A line: an attribute, its log-odds, and what attributes above it add to them.
 CHAIN = """
 Male -0.4
@@ -89,14 +86,14 @@ STICKY = dict.fromkeys(ATTRIBUTES, 0.5) | dict(
     Wearing_Earrings=0.2, Wearing_Necklace=0.1, Wearing_Necktie=0.1,
 )  # fmt: skip
 
-# %% ../nbs/00_sketch.ipynb #7a55d37d
+
 @lru_cache
-def chain() -> tuple:  # 40 pairs (attribute, {"": log-odds, cause: what it adds})
+def _chain() -> tuple:  # 40 pairs (attribute, {"": log-odds, cause: what it adds})
     "The lines of CHAIN, read."
     rows = [line.split() for line in CHAIN.strip().splitlines()]
     return tuple((r[0], {"": float(r[1])} | {c: float(w) for w, c in zip(r[2::2], r[3::2])}) for r in rows)
 
-# %% ../nbs/00_sketch.ipynb #69fba0a5
+# %% ../nbs/00_sketch.ipynb #8df8d26c
 def sample_attributes(
     person: np.ndarray,  # (n, 40) standard normal numbers, the same for all pictures of a person
     image: np.ndarray,  # (n, 40) standard normal numbers, fresh for each picture
@@ -105,18 +102,20 @@ def sample_attributes(
     sticky = np.array([STICKY[name] for name in ATTRIBUTES])
     luck = np.sqrt(sticky) * person + np.sqrt(1 - sticky) * image
     has = {"": np.ones(len(luck))}
-    for name, weights in chain():
+    for name, weights in _chain():
         odds = sum(weight * has[cause] for cause, weight in weights.items())
         has[name] = ndtr(luck[:, ATTRIBUTES.index(name)]) < 1 / (1 + np.exp(-odds))
     return np.stack([has[name] for name in ATTRIBUTES], axis=1)
 
-# %% ../nbs/00_sketch.ipynb #ed7760b2
+# %% ../nbs/00_sketch.ipynb #dcf67927
 @dataclass(frozen=True)
 class Face:
     "All that one picture shows; the same Face always gives the same pixels."
+
     attributes: frozenset  # the names that are true, a part of ATTRIBUTES
     person: tuple = (0, 0)  # (seed of the set, number of the person): what stays the same from picture to picture
     picture: tuple = (0, 0)  # (seed of the set, number of the picture): pose, light, background, strengths
+    skin: float = 0.3  # the person's skin tone, 0: the lightest, 1: the darkest; no label tells it
 
     def __contains__(self, name: str) -> bool:
         "Whether an attribute is true: `'Smiling' in face`."
@@ -132,7 +131,7 @@ class Face:
             raise ValueError(f"Not among CelebA's 40 attributes: {', '.join(sorted(unknown))}")
         return replace(self, attributes=self.attributes | set(names) if to else self.attributes - set(names))
 
-# %% ../nbs/00_sketch.ipynb #809118ce
+# %% ../nbs/00_sketch.ipynb #fb0557f8
 @lru_cache(4096)
 def dice(
     kind: str,  # what the numbers are for
@@ -142,7 +141,7 @@ def dice(
     "Random numbers with a name: asking again gives the same."
     return np.random.default_rng([*seed, *kind.encode()]).random(n)
 
-# %% ../nbs/00_sketch.ipynb #29866295
+# %% ../nbs/00_sketch.ipynb #0502d1cf
 SPREAD = 0.45  # how far apart two pictures with the same attribute may look; 0: no doubt, 1: hardly a trace
 
 
@@ -155,12 +154,9 @@ def amount(
     a, b = dice("person amount", face.person, 40)[i], dice("picture amount", face.picture, 40)[i]
     return (name in face) + SPREAD * 3 * (0.6 * (a - 0.5) + 0.8 * (b - 0.5))
 
-# %% ../nbs/00_sketch.ipynb #b43ec22e
-S = 2  # faces are drawn twice as large, then reduced: smooth edges
-
-
+# %% ../nbs/00_sketch.ipynb #61200968
 @lru_cache
-def spline(
+def _spline(
     n: int,  # number of points that are given
     closed: bool,  # does the curve come back to its start?
     steps: int = 6,  # points a piece
@@ -177,7 +173,54 @@ def spline(
     matrix = matrix.reshape(-1, n)
     return matrix if closed else np.concatenate([matrix, np.eye(n)[-1:]])
 
-# %% ../nbs/00_sketch.ipynb #cca463ee
+
+def oval(
+    x: float,  # of the centre
+    y: float,
+    rx: float,  # half the width
+    ry: float,  # half the height
+    n: int = 8,  # points
+) -> np.ndarray:  # (n, 2)
+    "Points of an ellipse."
+    return np.array([x, y]) + np.array([rx, ry]) * _circle(n)
+
+
+@lru_cache
+def _circle(n: int) -> np.ndarray:
+    "Points of the unit circle."
+    t = np.linspace(0, 2 * np.pi, n, endpoint=False)
+    return np.stack([np.cos(t), np.sin(t)], 1)
+
+
+def mirror(
+    half: list,  # the right half of an outline, from top to bottom
+) -> np.ndarray:  # (2n, 2)
+    "A closed outline from its right half."
+    half = np.array(half, dtype=float)
+    return np.concatenate([half, half[::-1] * [-1, 1]])
+
+# %% ../nbs/00_sketch.ipynb #76a67a20
+def mix(
+    a: tuple,  # red, green, blue in 0..255
+    b: tuple,  # the same
+    t: float,  # 0: a, 1: b
+) -> tuple:  # whole numbers in 0..255
+    "A colour between two others."
+    return tuple(round(min(255, max(0, p + (q - p) * t))) for p, q in zip(a, b))
+
+
+def ramp(
+    colours: list,  # two or more
+    t: float,  # 0: the first, 1: the last
+) -> tuple:  # whole numbers in 0..255
+    "A colour on a scale of colours."
+    i = min(int(t * (len(colours) - 1)), len(colours) - 2)
+    return mix(colours[i], colours[i + 1], t * (len(colours) - 1) - i)
+
+# %% ../nbs/00_sketch.ipynb #48d24614
+S = 2  # faces are drawn twice as large, then reduced: smooth edges
+
+
 class Paper:
     "A sheet to draw on, in face coordinates: origin between the eyes, x to the right, y down, in pixels of the photo."
 
@@ -202,444 +245,615 @@ class Paper:
 
     def shape(self, points, colour, depth=0.0, alpha=1.0, soft=0.0, smooth=True, clip=None):
         "Fill a closed shape; alpha in [0, 1], `soft` blurs its edge by so many pixels, `clip` is a mask to stay in."
+        if alpha <= 0.02:
+            return
         points = self.place(points, depth)
         if smooth:
-            points = spline(len(points), True) @ points
+            points = _spline(len(points), True) @ points
         if alpha >= 1 and not soft and clip is None:
             return self.brush.polygon(points.ravel().tolist(), fill=colour)
         self.paste(points, colour, min(alpha, 1.0), soft, clip)
 
     def paste(self, points, colour, alpha, soft, clip):
         "Fill a polygon through a mask, only where it stands."
-        margin = int(3 * soft * S) + 2
-        low = np.clip(points.min(0).astype(int) - margin, 0, self.image.size)
-        high = np.clip(points.max(0).astype(int) + margin + 1, 0, self.image.size)
-        if alpha <= 0 or (high <= low).any():
+        margin, (right, bottom) = int(2.5 * soft * S) + 2, self.image.size
+        (x, y), (x2, y2) = points.min(0).tolist(), points.max(0).tolist()
+        box = (
+            max(0, int(x) - margin),
+            max(0, int(y) - margin),
+            min(right, int(x2) + margin),
+            min(bottom, int(y2) + margin),
+        )
+        if box[0] >= box[2] or box[1] >= box[3]:
             return
-        mask = Image.new("L", tuple((high - low).tolist()))
-        ImageDraw.Draw(mask).polygon((points - low).ravel().tolist(), fill=round(255 * alpha))
+        mask = Image.new("L", (box[2] - box[0], box[3] - box[1]))
+        ImageDraw.Draw(mask).polygon((points - box[:2]).ravel().tolist(), fill=round(255 * alpha))
         if soft:
-            mask = mask.filter(ImageFilter.BoxBlur(soft * S)) if soft < 3 else soften(mask, soft * S)
+            mask = mask.filter(ImageFilter.BoxBlur(soft * S)) if soft < 3 else _soften(mask, soft * S)
         if clip is not None:
-            mask = ImageChops.multiply(mask, clip.crop((*low.tolist(), *high.tolist())))
-        self.image.paste(colour, tuple(low.tolist()), mask)
+            mask = ImageChops.multiply(mask, clip.crop(box))
+        self.image.paste(colour, box[:2], mask)
 
-    def line(self, points, colour, width=1.0, depth=0.0, alpha=1.0, smooth=True):
-        "A line of `width` pixels, pointed at neither end."
+    def line(self, points, colour, width=1.0, depth=0.0, alpha=1.0, clip=None):
+        "A smooth line of `width` pixels."
+        if alpha <= 0.02:
+            return
         points = self.place(points, depth)
-        if smooth:
-            points = spline(len(points), False) @ points
-        if alpha >= 1:
-            self.brush.line(points.ravel().tolist(), fill=colour, width=max(1, round(width * S)), joint="curve")
-        else:
-            d = np.gradient(points, axis=0)
-            normal = np.stack([-d[:, 1], d[:, 0]], 1) / (np.hypot(*d.T)[:, None] + 1e-6) * width * S / 2
-            self.paste(np.concatenate([points + normal, (points - normal)[::-1]]), colour, alpha, 0.3, None)
+        points = _spline(len(points), False) @ points
+        if alpha >= 1 and clip is None:
+            return self.brush.line(points.ravel().tolist(), fill=colour, width=max(1, round(width * S)), joint="curve")
+        along = np.diff(points, axis=0, append=2 * points[-1:] - points[-2:-1])
+        across = along[:, ::-1] * [-1, 1] * (width * S / 2 / np.sqrt((along**2).sum(1, keepdims=True) + 1e-9))
+        self.paste(np.concatenate([points + across, (points - across)[::-1]]), colour, alpha, 0, clip)
 
     def mask(self, points, depth=0.0):
         "A mask of a closed shape, to clip others with."
         points = self.place(points, depth)
         mask = Image.new("L", self.image.size)
-        ImageDraw.Draw(mask).polygon((spline(len(points), True) @ points).ravel().tolist(), fill=255)
+        ImageDraw.Draw(mask).polygon((_spline(len(points), True) @ points).ravel().tolist(), fill=255)
         return mask
 
 
-def soften(mask: Image.Image, radius: float) -> Image.Image:
+def _soften(mask: Image.Image, radius: float) -> Image.Image:
     "A wide blur, done on a quarter of the size."
     small = mask.resize((max(1, mask.width // 4), max(1, mask.height // 4)), Image.Resampling.BOX)
     return small.filter(ImageFilter.GaussianBlur(radius / 4 / 1.5)).resize(mask.size, Image.Resampling.BILINEAR)
 
-# %% ../nbs/00_sketch.ipynb #b29c3ad8
-def mix(
-    a: tuple,  # red, green, blue in 0..255
-    b: tuple,  # the same
-    t: float,  # 0: a, 1: b
-) -> tuple:  # whole numbers in 0..255
-    "A colour between two others."
-    return tuple(round(min(255, max(0, p + (q - p) * t))) for p, q in zip(a, b))
+# %% ../nbs/00_sketch.ipynb #851e23dd
+SKIN = [(252, 226, 206), (244, 206, 174), (226, 178, 138), (192, 136, 96), (144, 96, 66), (96, 64, 48)]
+HAIR = dict(Black_Hair=(32, 27, 32), Brown_Hair=(106, 68, 42), Blond_Hair=(226, 188, 116), Gray_Hair=(178, 176, 178))
+OTHER_HAIR = [(146, 68, 38), (66, 46, 38), (160, 118, 78), (120, 56, 50)]  # auburn, dark brown, dark blond, mahogany
+EYES = [(62, 40, 28), (88, 60, 34), (82, 104, 70), (88, 126, 160), (108, 122, 130), (52, 34, 26)]
+CLOTHES = [(52, 64, 92), (150, 66, 64), (70, 104, 96), (216, 208, 192), (60, 58, 62), (190, 146, 88), (120, 100, 140),
+           (222, 178, 176), (92, 128, 164), (240, 240, 236)]  # fmt: skip
+SCENES = [(58, 74, 96), (146, 84, 74), (196, 176, 146), (92, 120, 104), (44, 46, 56), (204, 204, 206), (126, 136, 168),
+          (222, 170, 120), (112, 92, 118), (170, 200, 210)]  # fmt: skip
+CREAM, INK = (255, 248, 236), (34, 16, 18)
 
-
-def ramp(colours: list, t: float) -> tuple:
-    "A colour on a scale of colours, t in [0, 1]."
-    i = min(int(t * (len(colours) - 1)), len(colours) - 2)
-    return mix(colours[i], colours[i + 1], t * (len(colours) - 1) - i)
-
-
-def oval(x: float, y: float, rx: float, ry: float, n: int = 12) -> np.ndarray:
-    "Points of an ellipse."
-    a = np.linspace(0, 2 * np.pi, n, endpoint=False)
-    return np.stack([x + rx * np.cos(a), y + ry * np.sin(a)], 1)
-
-
-def mirror(points) -> np.ndarray:
-    "A closed outline from its right half, given from top to bottom."
-    points = np.array(points, dtype=float)
-    return np.concatenate([points, points[::-1] * [-1, 1]])
-
-# %% ../nbs/00_sketch.ipynb #88637d84
-SKIN = [(252, 228, 208), (243, 208, 176), (224, 176, 136), (190, 134, 94), (142, 94, 64), (92, 60, 44)]
-HAIR = dict(Black_Hair=(34, 28, 30), Brown_Hair=(104, 66, 40), Blond_Hair=(224, 186, 112), Gray_Hair=(176, 174, 176))
-OTHER_HAIR = [(146, 66, 36), (70, 48, 38), (160, 116, 74), (124, 58, 52)]
-EYES = [(70, 44, 28), (96, 66, 36), (84, 110, 74), (90, 128, 160), (112, 124, 130), (58, 38, 26)]
-CLOTHES = [(52, 64, 92), (146, 60, 62), (70, 104, 96), (214, 206, 190), (60, 58, 62), (188, 142, 84), (120, 100, 140),
-           (222, 176, 176), (92, 128, 164), (240, 240, 236)]  # fmt: skip
-SCENES = [(58, 74, 96), (140, 70, 62), (196, 176, 146), (92, 120, 104), (36, 38, 46), (204, 204, 206), (126, 136, 168),
-          (222, 170, 120), (104, 84, 110), (170, 200, 210)]  # fmt: skip
-
-
-def skin_tone(
-    face: Face,
-) -> float:  # 0: the lightest, 1: the darkest skin of SKIN
-    "The person's skin tone: known truth that no label tells."
-    return float(dice("skin", face.person, 1)[0] ** 1.6)
-
-# %% ../nbs/00_sketch.ipynb #e7f55763
+# %% ../nbs/00_sketch.ipynb #1d2eed0c
 class Look:
-    "Numbers that several layers of one face share."
+    "What several layers of one face share: numbers, colours and the outline of the head."
 
-    def __init__(self, face: Face):
+    def __init__(
+        self,
+        face: Face,  # who, and how they look today
+    ):
         self.face = face
-        self.a = {name: amount(face, name) for name in ATTRIBUTES}  # how strongly each attribute shows
-        self.p = (dice("person", face.person, 24) * 2 - 1).tolist()  # the person, each in [-1, 1)
-        self.q = (dice("picture", face.picture, 24) * 2 - 1).tolist()  # the picture, each in [-1, 1)
-        self.skin = self.skin_colour()
-        self.hair = self.hair_colour()
-        self.shade = mix(self.skin, (60, 24, 30), 0.3)
-        self.head = self.outline()
-        self.side = 1 if self.p[10] > 0 else -1  # where the parting is
+        self.much = {name: amount(face, name) for name in ATTRIBUTES}  # how strongly each attribute shows
+        self.p = (dice("person", face.person, 24) * 2 - 1).tolist()  # of the person, each in [-1, 1)
+        self.q = (dice("picture", face.picture, 24) * 2 - 1).tolist()  # of the picture, each in [-1, 1)
+        self.side = 1 if self.p[10] > 0 else -1  # where the hair is parted: 1 is the right of the picture
+        self.light = 1 if self.q[3] > 0 else -1  # where the light comes from
+        self.long = self.p[12] > (0.93 if "Male" in face else -0.6)  # does hair fall beside the face?
+        self.skin, self.hair = _skin_colour(self), _hair_colour(self)
+        self.shade = mix(self.skin, (70, 22, 34), 0.34)
+        self.head = _outline(self)
+        self.clip = None  # the mask of the head, once it is drawn
 
-    def skin_colour(self):
-        tone = ramp(SKIN, skin_tone(self.face))
-        tone = mix(tone, (206, 120, 84), 0.08 + 0.06 * self.q[8])
-        return mix(tone, (250, 240, 236), 0.62) if "Pale_Skin" in self.face else tone
-
-    def hair_colour(self):
-        named = [HAIR[name] for name in HAIR if name in self.face]
-        i = int((self.p[11] + 1) * 1.999)
-        colour = tuple(np.mean(named, 0).round().astype(int).tolist()) if named else OTHER_HAIR[i]
-        return mix(colour, [(0, 0, 0), (255, 236, 210)][self.q[9] > 0], abs(self.q[9]) * 0.16)
-
-    def outline(self):
-        "The head, from the crown to the chin."
-        a, p = self.a, self.p
-        chubby, oval_, male = a["Chubby"], a["Oval_Face"], float("Male" in self.face)
-        cheek = 41 + 2 * p[0] + 4.5 * chubby - 2.5 * oval_
-        jaw = 31 + 2.5 * p[1] + 4 * male + 6 * chubby - 3.5 * oval_
-        chin = 60 + 2 * p[2] + 2 * male + 3 * oval_
-        return mirror([(0, -62), (22, -58), (37, -40), (cheek, -12), (cheek - 1, 12), (jaw + 3, 34), (jaw - 9, 50),
-                       (13 + 3 * male, chin - 1.5), (0, chin)])[[0, *range(1, 9), *range(10, 17)]]  # fmt: skip
-
-# %% ../nbs/00_sketch.ipynb #aebc6501
-def background(s: Paper, k: Look):
-    "Two colours that run into each other, and a few lights out of focus."
-    u = dice("background", k.face.picture, 20)
-    a, b = SCENES[int(u[0] * 10)], SCENES[int(u[1] * 10)]
-    patch = Image.new("RGB", (2, 2))
-    patch.putdata([mix(a, (255, 255, 255), 0.3 * u[2]), a, mix(a, b, u[3]), b])
-    s.image.paste(patch.resize(s.image.size, Image.Resampling.BICUBIC))
-    for i in range(3):
-        x, y, r = (u[4 + i] - 0.5) * 190, (u[8 + i] - 0.6) * 200, 8 + 22 * u[12 + i]
-        s.paste(spline(10, True) @ s.place(oval(x, y, r, r, 10)), mix(b, (255, 244, 220), u[16 + i]), 0.3, 1.5, None)
-
-# %% ../nbs/00_sketch.ipynb #703155a9
-def long_hair(k: Look) -> bool:
-    "Whether hair falls beside the face."
-    return ("Male" not in k.face and k.p[12] > -0.75) or k.p[12] > 0.92
+    def shown(
+        self,
+        name: str,  # one of ATTRIBUTES
+    ) -> float:  # 0 without the attribute, 0.35 to 1.5 with it
+        "The strength of things that are either there or not."
+        return max(0.35, self.much[name]) if name in self.face else 0.0
 
 
-def hair_behind(s: Paper, k: Look):
-    "Hair that the face stands before."
-    if "Bald" in k.face:
-        return
-    wave, full = k.a["Wavy_Hair"], 4 * k.p[13]
-    wide, dark = 49 + full + 4 * max(0, wave), mix(k.hair, (10, 4, 8), 0.28)
-    if not long_hair(k):
-        return s.shape(mirror([(0, -70 - full), (30, -64), (wide - 4, -36), (wide - 6, 2), (36, 16)]), dark, -30)
-    end = 66 + 30 * k.p[14]
-    y = np.linspace(-20, end, 12)
-    bump = 4.2 * max(0, wave) * np.sin(np.arange(12) * 1.9 + k.q[10]) + 2.5 * wave
-    side = np.stack([wide + bump + 5 * (y > 10), y], 1)
-    s.shape(mirror([(0, -70 - full), (32, -63), (wide - 2, -40), *side, (20, end)]), dark, -30)
-
-# %% ../nbs/00_sketch.ipynb #6ce936e6
-def body(s: Paper, k: Look):
-    "Neck, shoulders, clothes, tie and necklace."
-    male = "Male" in k.face
-    u = dice("clothes", k.face.picture, 6)
-    neck, wide = 20 + 4 * male + 4 * k.a["Chubby"], 66 + 12 * male + 5 * k.a["Chubby"]
-    cloth = CLOTHES[int(u[0] * len(CLOTHES))]
-    tie = "Wearing_Necktie" in k.face
-    s.shape(mirror([(neck, 20), (neck, 70), (neck + 12, 84), (wide, 100), (wide, 130)]), mix(k.skin, k.shade, 0.25), -14)
-    s.shape(oval(0, 62, neck, 12), k.shade, -12, 0.5, 3)
-    low = 92 + 14 * u[1] * (not male)
-    s.shape([(neck + 6, 80), (neck + 16, 85), (wide, 97), (wide + 24, 140), (-wide - 24, 140), (-wide, 97), (-neck - 16, 85),
-             (-neck - 6, 80), (-9, low), (9, low)], cloth, -14)  # fmt: skip
-    if tie:
-        shirt = mix(cloth, (250, 250, 250), 0.85)
-        s.shape([(-neck - 3, 74), (0, 92), (neck + 3, 74), (26, 112), (-26, 112)], shirt, -13, smooth=False)
-        s.shape([(-6, 88), (6, 88), (4, 95), (9, 120), (-9, 120), (-4, 95)], mix(cloth, (90, 10, 30), 0.8), -12, smooth=False)
-    if "Wearing_Necklace" in k.face:
-        gold = ramp([(232, 196, 96), (236, 236, 240), (250, 240, 226)], u[2])
-        x = np.linspace(-1, 1, 15)
-        for a, b in zip(x, 79 + 9 * u[3] - 0 * x + 14 * (1 - x**2) - 4):
-            s.shape(oval(a * (neck + 4), b, 1.7, 1.7, 6), gold, -11)
-
-# %% ../nbs/00_sketch.ipynb #93571086
-def ears(s: Paper, k: Look):
-    "Ears and earrings: one ear may be hidden by hair."
-    for side in (-1, 1):
-        s.shape(oval(side * 43, 8, 7, 13), mix(k.skin, k.shade, 0.2), -16)
-        s.shape(oval(side * 44, 8, 3.5, 8), mix(k.skin, k.shade, 0.6), -16, 0.7, 0.6)
+def _skin_colour(look: Look) -> tuple:
+    "The person's tone, a little warmer or cooler today; or pale."
+    tone = mix(ramp(SKIN, look.face.skin), (214, 128, 96), 0.07 + 0.06 * look.q[8])
+    tone = mix(tone, (196, 176, 160), 0.12 * (1 - look.much["Attractive"]))
+    return mix(tone, (255, 240, 232), min(0.75, 0.6 * look.shown("Pale_Skin")))
 
 
-def earrings(s: Paper, k: Look):
-    "Hung over the hair: on both sides, or only one."
-    if "Wearing_Earrings" not in k.face:
-        return
-    u = dice("earrings", k.face.picture, 4)
-    metal = ramp([(236, 204, 110), (240, 240, 244), (120, 190, 196)], u[0])
-    for side in [(-1, 1), (-1,), (1,)][max(0, int(u[1] * 6) - 3)]:
-        s.line([(side * 45, 20), (side * 45.5, 24 + 6 * u[2])], metal, 1.2, -14)
-        s.shape(oval(side * 45.5, 27 + 8 * u[2], 2.6 + u[3], 3 + 3 * u[2]), metal, -14)
-
-# %% ../nbs/00_sketch.ipynb #9f215b02
-def head(s: Paper, k: Look):
-    "The face itself, its shadow side, cheeks, chin and skin."
-    f, a = k.face, k.a
-    s.shape(k.head, k.skin, -6)
-    k.clip = s.mask(k.head, -6)
-    light = 1 if k.q[3] > 0 else -1
-    s.shape(oval(-light * 44, 10, 26, 66), k.shade, -6, 0.30 + 0.25 * abs(k.q[3]), 9, clip=k.clip)
-    s.shape(oval(light * 10, -34, 22, 14), mix(k.skin, (255, 250, 240), 0.5), 0, 0.35, 6, clip=k.clip)
-    blush = mix(k.skin, (226, 70, 80), 0.75)
-    for side in (-1, 1):
-        s.shape(oval(side * 25, 24, 11, 8), blush, 2, 0.12 + 0.40 * ("Rosy_Cheeks" in f) + 0.1 * ("Heavy_Makeup" in f), 4)
-        high = max(0.0, a["High_Cheekbones"])
-        s.shape(oval(side * 26, 14, 10, 4.5), mix(k.skin, (255, 250, 244), 0.7), 2, 0.45 * high, 2.5, clip=k.clip)
-        s.shape([(side * 40, 20), (side * 22, 33), (side * 20, 42), (side * 35, 34)], k.shade, 0, 0.38 * high, 3, clip=k.clip)
-    double = max(0.0, a["Double_Chin"]) * ("Double_Chin" in f)
-    if double:
-        y = k.head[8, 1]
-        s.shape([(-26, y - 6), (0, y + 9), (26, y - 6), (20, y - 2), (0, y), (-20, y - 2)], mix(k.skin, k.shade, 0.3), -8)
-        s.line([(-19, y - 3), (0, y + 1.5), (19, y - 3)], k.shade, 1.6, -6, 0.8)
-    age(s, k)
+def _hair_colour(look: Look) -> tuple:
+    "As labelled; a mixture where there are two labels, something between where there is none."
+    named = [HAIR[name] for name in HAIR if name in look.face] or [OTHER_HAIR[int((look.p[11] + 1) * 1.999)]]
+    colour = mix(named[0], named[-1], 0.5)
+    colour = mix(colour, HAIR["Gray_Hair"], 0.25 * max(0, 1 - look.much["Young"]))
+    return mix(colour, (14, 8, 12) if look.q[9] < 0 else (255, 232, 204), 0.15 * abs(look.q[9]))
 
 
-def age(s: Paper, k: Look):
-    "Lines of those who are not young; blemishes of those not called attractive."
-    old = max(0.0, 1 - k.a["Young"])
-    for i in range(3):
-        s.line([(-20, -36 + 6 * i), (0, -38 + 6 * i + k.p[15]), (20, -36 + 6 * i)], k.shade, 1.0, 0, 0.55 * old)
-    for side in (-1, 1):
-        s.line([(side * 13, 22), (side * 21, 31), (side * 23, 40)], k.shade, 1.4, 2, 0.15 + 0.5 * old)
-        for d in (-3, 0, 3):
-            s.line([(side * 30, d), (side * 36, d * 1.9 - 0.5)], k.shade, 0.9, -2, 0.55 * old)
-    plain = max(0.0, 1 - k.a["Attractive"])
-    u = dice("blemish", k.face.person, 36).reshape(12, 3)
-    for x, y, r in u:
-        s.shape(oval((x - 0.5) * 62, -30 + 80 * y, 0.7 + r, 0.7 + r, 6), mix(k.skin, (140, 50, 40), 0.6), 1, 0.6 * plain, 0.5)
+def _outline(look: Look) -> np.ndarray:
+    "The head from the crown to the chin: 16 points, clockwise."
+    much, p, male = look.much, look.p, "Male" in look.face
+    cheek = 41 + 2 * p[0] + 4.5 * much["Chubby"] - 2.5 * much["Oval_Face"]
+    jaw = 31 + 2.5 * p[1] + 4 * male + 6 * much["Chubby"] - 3.5 * much["Oval_Face"]
+    chin = 59 + 2 * p[2] + 2 * male + 3 * much["Oval_Face"]
+    half = [
+        (22, -58),
+        (37, -40),
+        (cheek, -12),
+        (cheek - 1, 12),
+        (jaw + 3, 34),
+        (jaw - 8, 50),
+        (13 + 4 * male, chin - 1.5),
+    ]
+    return np.array([(0, -62), *half, (0, chin), *[(-x, y) for x, y in half[::-1]]])
 
-# %% ../nbs/00_sketch.ipynb #791ae757
-def eyes(s: Paper, k: Look):
-    "White, iris, pupil, light, lids; bags below, make-up above."
-    f, a, p = k.face, k.a, k.p
-    iris = mix(EYES[int((p[3] + 1) * 2.999)], (0, 0, 0), 0.1)
-    tall = (5.3 + 0.5 * p[4] + 0.7 * a["Attractive"]) * (1 - 0.42 * a["Narrow_Eyes"]) - 0.5 * max(0, a["Smiling"])
-    tall, wide = max(1.4, tall), 9.3 + 0.6 * p[5]
-    gaze, paint = 2.0 * k.q[4], ramp([(92, 70, 90), (60, 40, 40), (120, 80, 60), (70, 90, 120)], (k.q[11] + 1) / 2)
-    for side in (-1, 1):
-        x = side * 19 * (1 + 0.03 * p[6])
-        slant = 1.0 * p[7]
-        eye = [(x - side * wide, slant), (x - side * 5, -tall * 0.85), (x + side, -tall), (x + side * 6, -tall * 0.7),
-               (x + side * wide, -slant - 0.5), (x + side * 5, tall * 0.6), (x - side * 3, tall * 0.65)]  # fmt: skip
-        s.shape(oval(x, -2, 14, 9), k.shade, 0, 0.28, 2.5)
-        if "Heavy_Makeup" in f:
-            s.shape(oval(x + side, -5, 13, 6.5), paint, 0, 0.35 + 0.3 * k.a["Heavy_Makeup"], 1.8)
-        bags = max(0.0, a["Bags_Under_Eyes"])
-        s.shape([(x - 10, 7), (x, 10), (x + 10, 7), (x + 7, 12), (x, 14), (x - 7, 12)], mix(k.shade, (70, 50, 90), 0.3), 0, 0.5 * bags, 1.2)
-        s.shape(eye, (244, 240, 236))
-        clip = s.mask(eye)
-        s.shape(oval(x + gaze, -0.6, 4.6, 4.6), iris, 0, 1, 0, clip=clip)
-        s.shape(oval(x + gaze, -0.6, 2.2, 2.2, 8), (14, 10, 12), 0, 1, 0, clip=clip)
-        s.shape(oval(x + gaze + 1.5, -2.2, 1.2, 1.2, 6), (255, 255, 255), 0, 1, 0, clip=clip)
-        lash = mix((30, 18, 16), k.shade, 0.2)
-        s.line(eye[:5], lash, 1.3 + 1.0 * ("Heavy_Makeup" in f) + 0.3 * ("Male" not in f))
-        if "Heavy_Makeup" in f:
-            s.line([eye[4], (x + side * (wide + 4), -4 - slant)], lash, 1.3)
-
-# %% ../nbs/00_sketch.ipynb #c21b3911
-def brows(s: Paper, k: Look):
-    "Arched or straight, thin or bushy."
-    f, a, p = k.face, k.a, k.p
-    thick = 2.0 + 0.5 * p[8] + 0.7 * ("Male" in f) + 2.4 * a["Bushy_Eyebrows"]
-    thick, arch = max(1.0, thick), 1.0 + 6.0 * a["Arched_Eyebrows"]
-    colour = mix(k.hair, (40, 26, 22), 0.45)
-    for side in (-1, 1):
-        x, y = side * 19, -14 + 1.2 * p[9] + side * 0.8 * k.q[12]
-        top = [(x - side * 12, y + 1), (x - side * 3, y - arch * 0.55), (x + side * 6, y - arch), (x + side * 14, y + 3)]
-        low = [(px, py + thick * w) for (px, py), w in zip(top, (1.2, 1.1, 0.9, 0.3))]
-        s.shape([*top, *low[::-1]], colour, 1, 0.92, 0.4)
-
-# %% ../nbs/00_sketch.ipynb #cfc82c11
-def nose(s: Paper, k: Look):
-    "A wide or a pointed one."
-    a, p = k.a, k.p
-    wide = max(5.0, 8.6 + p[16] + 4.0 * a["Big_Nose"] - 1.8 * a["Pointy_Nose"])
-    y = 22 + 1.5 * p[17] + 1.5 * a["Big_Nose"]
-    point = max(0.0, a["Pointy_Nose"])
-    light = 1 if k.q[3] > 0 else -1
-    s.shape([(-light * 4, -6), (-light * 5, 8), (-light * wide, y), (-light * 3, y + 1), (-light, 0)], k.shade, 8, 0.45, 1.5)
-    s.line([(light, 2), (light * 1.2, y - 6)], mix(k.skin, (255, 250, 244), 0.7), 2.4, 12, 0.6)
-    s.shape(oval(0, y - 2, wide * 0.62, 5 + a["Big_Nose"]), mix(k.skin, (255, 246, 236), 0.3), 13, 0.5, 1.5)
-    tip = y + 2.5 + 2.5 * point
-    s.line([(-wide, y - 3), (-wide - 0.6, y + 1), (-wide + 3, y + 2), (0, tip), (wide - 3, y + 2), (wide + 0.6, y + 1), (wide, y - 3)],
-           mix(k.shade, (40, 10, 10), 0.25), 1.3, 10, 0.85)  # fmt: skip
-    for side in (-1, 1):
-        s.shape(oval(side * (wide - 4), y + 1.5, 2.2, 1.2, 8), mix(k.shade, (30, 8, 8), 0.6), 10, 0.8, 0.4)
-
-# %% ../nbs/00_sketch.ipynb #71884499
-def mouth(s: Paper, k: Look):
-    "Smiling, open, big, painted."
-    f, a, p = k.face, k.a, k.p
-    smile, big = a["Smiling"], a["Big_Lips"]
-    gap = max(0.0, a["Mouth_Slightly_Open"]) * 5.0 if "Mouth_Slightly_Open" in f else 0.0
-    wide, y = 14.5 + p[18] + 4.0 * smile, 40 + p[19]
-    up, thick = 3.6 * smile - 1.0, 3.0 + 0.4 * p[20] + 2.2 * big
-    lip = mix(k.skin, (178, 74, 78), 0.42)
-    if "Wearing_Lipstick" in f:
-        lip = mix(ramp([(196, 24, 54), (176, 40, 96), (222, 84, 96), (140, 24, 40)], (k.q[13] + 1) / 2), k.skin, 0.25 * k.q[14] ** 2)
-    corner = y - up
-    upper = [(-wide, corner), (-wide * 0.5, y - thick * 0.8 - up * 0.3), (-3, y - thick), (0, y - thick + 1.2), (3, y - thick),
-             (wide * 0.5, y - thick * 0.8 - up * 0.3), (wide, corner)]  # fmt: skip
-    inner = [(wide * 0.5, y + up * 0.25), (0, y + up * 0.35), (-wide * 0.5, y + up * 0.25)]
-    lower = [(wide, corner), (wide * 0.55, y + thick * 0.75 + gap + up * 0.4), (0, y + thick * 1.15 + gap + up * 0.55),
-             (-wide * 0.55, y + thick * 0.75 + gap + up * 0.4), (-wide, corner)]  # fmt: skip
-    s.shape([*upper, *lower[1:-1]], mix(lip, (255, 220, 210), 0.12), 6)
-    s.shape([*upper, *inner], mix(lip, (60, 10, 20), 0.12), 6)
-    if gap:
-        cave = [(-wide * 0.85, corner + 0.5), (-wide * 0.4, y + up * 0.1 - 0.6), (0, y + up * 0.2 - 0.6), (wide * 0.4, y + up * 0.1 - 0.6),
-                (wide * 0.85, corner + 0.5), (wide * 0.5, y + gap + up * 0.25), (0, y + gap + up * 0.45), (-wide * 0.5, y + gap + up * 0.25)]  # fmt: skip
-        s.shape(cave, (74, 22, 26), 6)
-        s.shape(oval(0, y + up * 0.1 + 0.8, wide * 0.66, 1.2 + gap * 0.32), (246, 242, 234), 6, 1, 0, clip=s.mask(cave, 6))
-    else:
-        s.line([(-wide, corner), *inner[::-1], (wide, corner)], mix(lip, (40, 6, 14), 0.6), 1.2, 6)
-    s.shape(oval(0, y + thick + gap + 5, 9, 2.5), k.shade, 4, 0.35, 1.5)
-    for side in (-1, 1):
-        s.line([(side * (wide + 1), corner - 2), (side * (wide + 2.5), corner + 1)], k.shade, 1.2, 5, 0.3 + 0.4 * max(0, smile))
-
-# %% ../nbs/00_sketch.ipynb #e558ccce
-def beard(s: Paper, k: Look):
-    "Stubble, beard, goatee, moustache, sideburns."
-    f, y = k.face, 40 + k.p[19]
-    dark = mix(k.hair, (36, 26, 24), 0.35)
-    jaw = k.head[[4, 5, 6, 7, 8, 9, 10, 11, 12]] * [1.0, 1.0]
-    ring = [*jaw, (-26, 26), (-17, y - 9), (0, y - 11), (17, y - 9), (26, 26)]
-    if "5_o_Clock_Shadow" in f:
-        s.shape(ring, mix(k.shade, (50, 56, 70), 0.5), -2, 0.25 + 0.25 * k.a["5_o_Clock_Shadow"], 2.5, clip=k.clip)
-    if "No_Beard" not in f:
-        s.shape([*jaw[1:-1], (-30, 34), (-18, y + 8), (0, y + 12), (18, y + 8), (30, 34)], dark, -2, 0.45 + 0.3 * k.a["No_Beard"] + 0.1, 1.5, clip=k.clip)
-    if "Sideburns" in f:
-        for side in (-1, 1):
-            s.shape([(side * 44, -14), (side * 35, -12), (side * 33, 26), (side * 42, 28)], dark, -6, 0.9, 0.8, clip=k.clip)
-    if "Goatee" in f:
-        s.shape([(-12, y + 8), (0, y + 11), (12, y + 8), (13, y + 18), (0, y + 25), (-13, y + 18)], dark, 3, 0.9, 0.8)
-    if "Mustache" in f:
-        s.shape([(-17, y - 1), (-9, y - 8), (0, y - 7.5), (9, y - 8), (17, y - 1), (8, y - 3.5), (0, y - 3.5), (-8, y - 3.5)], dark, 7, 0.95, 0.5)
-
-# %% ../nbs/00_sketch.ipynb #fb39dce8
-def hair_front(s: Paper, k: Look):
-    "Hair over the forehead and beside the face, parted on one side."
-    f, a, d = k.face, k.a, k.side
-    if "Bald" in f:
-        return s.shape(oval(d * 12, -48, 12, 6), (255, 255, 250), -4, 0.4, 3)
-    full, wave = 4 * k.p[13], max(0.0, a["Wavy_Hair"])
-    back = max(0.0, a["Receding_Hairline"])
-    line = -38 - 14 * back
-    part = d * (14 + 6 * k.p[21])
-    cap = [(-46, 0), (-48 - full / 2, -30), (-34, -60 - full), (0, -70 - full), (34, -60 - full), (48 + full / 2, -30), (46, 0)]
-    hem = [(41, -8), (37, line + 14 - 10 * back), (26, line + 2 - 9 * back), (part, line - 8 + 6 * back), (-26, line + 2 - 9 * back), (-37, line + 14 - 10 * back), (-41, -8)]
-    s.shape([*cap, *hem], k.hair, -5)
-    if "Bangs" in f:
-        low = -21 + 4 * k.q[15]
-        x = np.linspace(38, -38, 9)
-        s.shape([(40, -30), *[(v, low + 2.5 * (-1) ** i + abs(v) * 0.08) for i, v in enumerate(x)], (-40, -30), (-20, -62), (20, -62)], k.hair, 2)
-        for v in x[1:-1]:
-            s.line([(v * 0.7, -56), (v, low)], mix(k.hair, (0, 0, 0), 0.3), 0.9, 2, 0.6)
-    if long_hair(k):
-        end = 60 + 26 * k.p[14]
-        y = np.linspace(-34, end, 10)
-        bump = 4.0 * wave * np.sin(np.arange(10) * 1.9 + k.q[10])
-        for side in (-1, 1):
-            outer = np.stack([side * (50 + full / 2 + bump), y], 1)
-            inner = np.stack([side * (38 + 2 * k.p[22] + 2 * (side == d) + bump * 0.8), y], 1)[::-1]
-            s.shape([*outer, *inner], k.hair, -8)
-    strands(s, k, part, full, wave)
+# %% ../nbs/00_sketch.ipynb #b6513ade
+def draw(
+    face: Face,  # who, and how they look today
+    layers: tuple | None = None,  # what to draw, from back to front; None: all of LAYERS
+) -> Image.Image:  # RGB, 178 wide and 218 high
+    "The portrait of a face, layer by layer."
+    look = Look(face)
+    q = look.q
+    paper = Paper(yaw=0.3 * q[0], tilt=0.09 * q[1], shift=(1.5 * q[2], 1.5 * q[5]), zoom=1 + 0.04 * q[6])
+    for layer in LAYERS if layers is None else layers:
+        layer(paper, look)
+    return _finish(paper, look)
 
 
-def strands(s: Paper, k: Look, part: float, full: float, wave: float):
-    "Lines and shine in the hair: straight, wavy, or neither."
-    shine, dark = mix(k.hair, (255, 246, 226), 0.35), mix(k.hair, (0, 0, 0), 0.3)
-    for i, x in enumerate(np.linspace(-44, 44, 9)):
-        s.line([(part + (x - part) * 0.3, -66 - full), (part + (x - part) * 0.8, -56), (x, -38 + abs(x) * 0.3)], (dark, shine)[i % 2], 1.0, -5, 0.4)
-    if not long_hair(k):
-        return
-    straight = "Straight_Hair" in k.face
-    y = np.linspace(-26, 50 + 26 * k.p[14], 9)
-    for side in (-1, 1):
-        for j, x in enumerate((41, 44.5, 48)):
-            bump = (4.0 * wave + 0.8) * np.sin(np.arange(9) * 2.1 + k.q[10]) * (not straight)
-            s.line(np.stack([side * (x + bump), y], 1), (dark, shine)[(j + straight) % 2], 1.1, -8, 0.45 + 0.45 * straight)
-
-# %% ../nbs/00_sketch.ipynb #edbcb9d9
-def accessories(s: Paper, k: Look):
-    "Glasses and hat."
-    f, u = k.face, dice("accessories", k.face.picture, 8)
-    if "Eyeglasses" in f:
-        frame = ramp([(24, 22, 26), (96, 52, 34), (150, 34, 44), (190, 170, 120)], u[0])
-        for side in (-1, 1):
-            n = 4 if u[1] > 0.5 else 12
-            lens = oval(side * 19.5, 1, 14, 11.5 + 1.5 * u[2]) if n == 12 else [(side * 6, -10), (side * 33, -11), (side * 31, 11), (side * 9, 12)]
-            s.shape(lens, mix(frame, (230, 240, 255), 0.4), 6, 0.12 + 0.75 * (u[3] > 0.8))
-            ring = np.array([*lens, lens[0]])
-            s.line(ring, frame, 1.6 + 1.2 * u[4], 6)
-            s.line([(side * 33, -3), (side * 45, -4)], frame, 1.6, -4)
-        s.line([(-6, -2), (0, -4), (6, -2)], frame, 1.8, 8)
-    if "Wearing_Hat" in f:
-        felt = CLOTHES[int(u[5] * len(CLOTHES))]
-        s.shape([(-50, -30), (-44, -74), (0, -90), (44, -74), (50, -30), (0, -38)], felt, -4)
-        s.shape([(-50, -28), (-49, -40), (0, -50), (49, -40), (50, -28), (0, -36)], mix(felt, (0, 0, 0), 0.35), -3)
-        if u[6] > 0.5:
-            s.shape([(-70, -26), (0, -44), (70, -26), (0, -28)], mix(felt, (0, 0, 0), 0.2), 0)
-
-# %% ../nbs/00_sketch.ipynb #f1e03146
-def finish(s: Paper, k: Look) -> Image.Image:
+def _finish(
+    paper: Paper,  # the sheet
+    look: Look,  # the face
+) -> Image.Image:
     "Light from one side, a camera's colour cast, smaller, and perhaps out of focus."
-    q, image = k.q, s.image.reduce(S)
+    q, image = look.q, paper.image.reduce(S)
     warm = np.array([1 + 0.05 * q[16], 1.0, 1 - 0.07 * q[16]]) * (0.92 + 0.1 * q[17]) * 255
     left, right = 1 - 0.2 * max(0, q[3]), 1 - 0.2 * max(0, -q[3])
     patch = Image.new("RGB", (2, 1))
     patch.putdata([tuple(np.minimum(255, warm * v).astype(int).tolist()) for v in (left, right)])
     image = ImageChops.multiply(image, patch.resize(image.size, Image.Resampling.BILINEAR))
-    blur = 0.35 + 0.2 * abs(q[18]) + (1.6 + 1.0 * abs(q[19])) * ("Blurry" in k.face)
+    blur = 0.35 + 0.2 * abs(q[18]) + (1.6 + 1.0 * abs(q[19])) * ("Blurry" in look.face)
     return image.filter(ImageFilter.GaussianBlur(blur))
 
-# %% ../nbs/00_sketch.ipynb #1ae3eb26
-LAYERS = (background, hair_behind, body, ears, head, eyes, brows, nose, mouth, beard, hair_front, earrings, accessories)
+# %% ../nbs/00_sketch.ipynb #12e48ba5
+def background(
+    paper: Paper,  # the sheet
+    look: Look,  # the face
+):
+    "Two colours that run into each other, and a few lights out of focus."
+    u = dice("background", look.face.picture, 20).tolist()
+    a, b = SCENES[int(u[0] * 10)], SCENES[int(u[1] * 10)]
+    patch = Image.new("RGB", (2, 2))
+    patch.putdata([mix(a, (255, 255, 255), 0.3 * u[2]), a, mix(a, b, u[3]), mix(a, b, 0.8)])
+    paper.image.paste(patch.resize(paper.image.size, Image.Resampling.BICUBIC))
+    for i in range(4):
+        x, y, r = (u[4 + i] - 0.5) * 190, (u[8 + i] - 0.6) * 200, 8 + 20 * u[12 + i]
+        paper.shape(oval(x, y, r, r), mix(b, CREAM, 0.2 + 0.8 * u[16 + i]), alpha=0.25)
 
 
-def draw(
-    face: Face,  # who, and how they look today
-    layers: tuple = LAYERS,  # what to draw, from back to front
-) -> Image.Image:  # RGB, 178 wide and 218 high
-    "The portrait of a face."
-    look = Look(face)
-    q = look.q
-    sheet = Paper(yaw=0.3 * q[0], tilt=0.09 * q[1], shift=(1.5 * q[2], 1.5 * q[5]), zoom=1 + 0.04 * q[6])
-    for layer in layers:
-        layer(sheet, look)
-    return finish(sheet, look)
+def hair_behind(
+    paper: Paper,  # the sheet
+    look: Look,  # the face
+):
+    "Hair that the face stands before: long, short, or a bun."
+    if "Bald" in look.face:
+        return
+    full, wave, dark = 4 * look.p[13], max(0.0, look.much["Wavy_Hair"]), mix(look.hair, (24, 10, 22), 0.3)
+    if look.long:
+        wide, end = 49 + full + 5 * wave, 66 + 30 * look.p[14]
+        y = np.linspace(-34, end, 17)
+        edge = wide + 5 * np.sin(np.linspace(0, 2.6, 17)) + 3.4 * wave * np.sin(np.arange(17) * 1.25 + 3 * look.q[10])
+        return paper.shape(mirror([(0, -64), (30, -58), *np.stack([edge, y], 1), (24, end + 6)]), dark, -26)
+    if "Male" not in look.face:
+        paper.shape(oval(6 * look.side, -74, 17 + full, 15), dark, -26)
+    paper.shape(mirror([(0, -60), (30, -56), (45, -36), (45, 0), (38, 22)]), dark, -20)
 
-# %% ../nbs/00_sketch.ipynb #4ba686a8
+# %% ../nbs/00_sketch.ipynb #d215c573
+def body(
+    paper: Paper,  # the sheet
+    look: Look,  # the face
+):
+    "Neck and shoulders, and what they wear."
+    male, u = "Male" in look.face, dice("clothes", look.face.picture, 6).tolist()
+    neck = 19 + 5 * male + 4 * look.much["Chubby"]
+    wide, cloth = 64 + 12 * male + 5 * look.much["Chubby"], CLOTHES[int(u[0] * len(CLOTHES))]
+    paper.shape(
+        mirror([(neck, 20), (neck, 70), (neck + 12, 84), (wide, 100), (wide, 130)]),
+        mix(look.skin, look.shade, 0.22),
+        -14,
+    )
+    paper.shape(look.head * [0.86, 0.9] + [-3 * look.light, 14], look.shade, -10, 0.6, 2.5)
+    low = 90 + (6 if male else 20) * u[1]
+    paper.shape([(0, low), (11, low - 3), (neck + 5, 79), (neck + 16, 85), (wide, 97), (wide + 24, 150), (-wide - 24, 150),
+             (-wide, 97), (-neck - 16, 85), (-neck - 5, 79), (-11, low - 3)], cloth, -14)  # fmt: skip
+    paper.shape(oval(-look.light * 60, 118, 34, 26), mix(cloth, (20, 16, 40), 0.5), -14, 0.4, 8)
+    _necktie(paper, look, neck, cloth)
+    _necklace(paper, look, neck, u)
+
+
+def _necktie(paper: Paper, look: Look, neck: float, cloth: tuple):
+    "A collar, and a tie with a knot."
+    if "Wearing_Necktie" not in look.face:
+        return
+    shirt, silk = mix(cloth, (252, 252, 252), 0.85), mix(cloth, (96, 12, 34), 0.75)
+    paper.shape([(-neck - 4, 72), (0, 90), (neck + 4, 72), (24, 112), (-24, 112)], shirt, -13, smooth=False)
+    paper.shape([(-5, 87), (5, 87), (4, 95), (9, 120), (-9, 120), (-4, 95)], silk, -12, smooth=False)
+    paper.line([(-4.5, 95), (4.5, 95)], mix(silk, INK, 0.5), 1.2, -12)
+
+
+def _necklace(paper: Paper, look: Look, neck: float, u: list):
+    "Beads on an arc."
+    if "Wearing_Necklace" not in look.face:
+        return
+    bead, r = ramp([(232, 196, 96), (236, 236, 242), (250, 238, 224)], u[2]), 1.2 + 0.9 * u[4]
+    for x in np.linspace(-1, 1, 15).tolist():
+        paper.shape(oval(x * (neck + 4), 75 + 9 * u[3] + 16 * (1 - x * x), r, r, 6), bead, -11)
+
+# %% ../nbs/00_sketch.ipynb #c497121a
+def ears(
+    paper: Paper,  # the sheet
+    look: Look,  # the face
+):
+    "Two ears."
+    for side in (-1, 1):
+        paper.shape(oval(side * 43, 8, 6.5, 12), mix(look.skin, look.shade, 0.2), -16)
+        paper.shape(oval(side * 44, 8, 3, 7), look.shade, -16, 0.5, 0.8)
+
+
+def earrings(
+    paper: Paper,  # the sheet
+    look: Look,  # the face
+):
+    "Pendants or studs, over the hair; sometimes only one is to be seen."
+    if "Wearing_Earrings" not in look.face:
+        return
+    u = dice("earrings", look.face.picture, 4).tolist()
+    metal = ramp([(240, 206, 110), (244, 244, 248), (110, 190, 196)], u[0])
+    for side in [(-1, 1), (-1,), (1,)][max(0, int(u[1] * 6) - 3)]:
+        paper.line([(side * 45, 20), (side * 45.5, 22 + 8 * u[2])], metal, 1.2, -14)
+        paper.shape(oval(side * 45.5, 24 + 10 * u[2], 2.4 + u[3], 2.6 + 3 * u[2]), metal, -14)
+
+
+def head(
+    paper: Paper,  # the sheet
+    look: Look,  # the face
+):
+    "The face, its shadow side and its cheeks."
+    paper.shape(look.head, look.skin, -6)
+    look.clip = paper.mask(look.head, -6)
+    paper.shape(oval(-look.light * 46, 8, 25, 70), look.shade, -6, 0.35 + 0.25 * abs(look.q[3]), 10, clip=look.clip)
+    paper.shape(oval(look.light * 10, -32, 24, 14), mix(look.skin, CREAM, 0.5), 0, 0.4, 7, clip=look.clip)
+    paper.shape(oval(0, look.head[8, 1] + 3, 30, 7), look.shade, -4, 0.4, 4, clip=look.clip)
+    for side in (-1, 1):
+        _cheek(paper, look, side)
+
+
+def _cheek(paper: Paper, look: Look, side: int):
+    "Blush, and the bone below the eye."
+    blush = mix(look.skin, (232, 72, 84), 0.6 - 0.3 * look.face.skin)
+    paper.shape(
+        oval(side * 25, 23, 11, 8),
+        blush,
+        2,
+        0.14 + 0.5 * look.shown("Rosy_Cheeks") + 0.1 * ("Heavy_Makeup" in look.face),
+        4,
+    )
+    high = max(0.0, look.much["High_Cheekbones"])
+    paper.shape(oval(side * 27, 13, 9, 3.6), mix(look.skin, CREAM, 0.75), 2, 0.5 * high, 2, clip=look.clip)
+    paper.shape(
+        [(side * 40, 19), (side * 23, 31), (side * 21, 42), (side * 34, 36)],
+        look.shade,
+        0,
+        0.45 * high,
+        2.8,
+        clip=look.clip,
+    )
+
+# %% ../nbs/00_sketch.ipynb #4e9c90cb
+def skin(
+    paper: Paper,  # the sheet
+    look: Look,  # the face
+):
+    "Lines of age, a second chin, moles and spots."
+    old, chin = max(0.0, 1 - look.much["Young"]), look.head[8, 1]
+    for i in range(3 * (old > 0.2)):
+        paper.line(
+            [(-19, -33 + 6 * i), (0, -35 + 6 * i + look.p[15]), (19, -33 + 6 * i)], look.shade, 1.0, 0, 0.5 * old
+        )
+    for side in (-1, 1):
+        paper.line([(side * 14, 22), (side * 21, 30), (side * 24, 39)], look.shade, 1.3, 2, 0.12 + 0.5 * old)
+        for d in (-3, 0, 3) if old > 0.2 else ():
+            paper.line([(side * 30, d), (side * 36, d * 1.9 - 0.5)], look.shade, 0.9, -2, 0.55 * old)
+    double = look.shown("Double_Chin")
+    paper.shape([(-28, chin - 9), (0, chin + 9), (28, chin - 9), (22, chin - 6), (0, chin - 1), (-22, chin - 6)],
+            mix(look.skin, look.shade, 0.25), -8, 2 * double)  # fmt: skip
+    paper.line([(-22, chin - 6), (0, chin - 0.5), (22, chin - 6)], look.shade, 1.6, -7, 0.8 * double)
+    spots = dice("spots", look.face.person, 15).reshape(5, 3)
+    for x, y, r in spots.tolist() if look.much["Attractive"] < 0.7 else ():
+        paper.shape(
+            oval(64 * x - 32, 70 * y - 24, 0.6 + r, 0.6 + r, 6),
+            mix(look.skin, (130, 50, 40), 0.6),
+            1,
+            0.8 - look.much["Attractive"],
+        )
+
+# %% ../nbs/00_sketch.ipynb #37e0cee5
+def eyes(
+    paper: Paper,  # the sheet
+    look: Look,  # the face
+):
+    "Both eyes, from the shadow around them to the lashes."
+    much, p = look.much, look.p
+    tall = (4.9 + 0.5 * p[4] + 0.6 * much["Attractive"] - 0.5 * max(0, 1 - much["Young"])) * (
+        1 - 0.45 * much["Narrow_Eyes"]
+    )
+    wide, slant = 9.2 + 0.6 * p[5], 0.7 + 0.9 * p[7]
+    uneven = 0.8 * look.p[6] * (1 - much["Attractive"])
+    for side in (-1, 1):
+        x, t = side * 19, max(1.3, tall + side * uneven)
+        lid = [
+            (x - side * wide, 0.6),
+            (x - side * 5, -t * 0.8),
+            (x + side, -t),
+            (x + side * 6, -t * 0.75),
+            (x + side * wide, -slant),
+        ]
+        _eye_shadow(paper, look, x, side)
+        _eyeball(paper, look, x, [*lid, (x + side * 5, t * 0.62), (x - side * 3, t * 0.68)])
+        _lashes(paper, look, lid, side)
+
+
+def _eye_shadow(paper: Paper, look: Look, x: float, side: int):
+    "The hollow of the eye, paint on the lid, a bag below."
+    paper.shape(oval(x, -3, 13, 8), look.shade, 0, 0.3, 2.5)
+    paint = ramp([(92, 66, 96), (70, 40, 40), (136, 84, 60), (64, 88, 124)], (look.q[11] + 1) / 2)
+    paper.shape(oval(x + side, -5, 13, 6), paint, 0, 0.6 * look.shown("Heavy_Makeup"), 1.8)
+    bag = [(x - 10, 6.5), (x, 9.5), (x + 10, 6.5), (x + 7, 12), (x, 14), (x - 7, 12)]
+    paper.shape(bag, mix(look.shade, (72, 50, 92), 0.3), 0, 0.6 * max(0.0, look.much["Bags_Under_Eyes"]), 1)
+
+
+def _eyeball(paper: Paper, look: Look, x: float, eye: list):
+    "White, iris, pupil and the light in it."
+    iris, gaze = EYES[int((look.p[3] + 1) * 2.999)], x + 1.8 * look.q[4]
+    paper.shape(eye, mix((246, 241, 236), look.shade, 0.08))
+    clip = paper.mask(eye)
+    paper.shape(oval(gaze, -0.9, 5.1, 5.1), mix(iris, INK, 0.35), clip=clip)
+    paper.shape(oval(gaze, -0.3, 3.9, 3.9), mix(iris, CREAM, 0.12), clip=clip)
+    paper.shape(oval(gaze, -0.9, 2.3, 2.3), (16, 10, 12), clip=clip)
+    shine = 1.1 + 0.5 * max(0.0, look.much["Attractive"])
+    paper.shape(oval(gaze + 1.6 * look.light, -2.2, shine, shine, 6), (255, 255, 255), clip=clip)
+
+
+def _lashes(paper: Paper, look: Look, lid: list, side: int):
+    "The edge of the lid, its crease, and a stroke of eyeliner."
+    made_up, lid = "Heavy_Makeup" in look.face, np.array(lid)
+    paper.line(lid, mix(INK, look.shade, 0.15), 1.3 + 0.9 * made_up + 0.4 * ("Male" not in look.face))
+    paper.line(lid[:4] + [0, -3.2], look.shade, 1, 0, 0.7)
+    if made_up:
+        paper.line([lid[4], lid[4] + [side * 3.5, -3]], INK, 1.4)
+
+# %% ../nbs/00_sketch.ipynb #2850a5b1
+def brows(
+    paper: Paper,  # the sheet
+    look: Look,  # the face
+):
+    "Arched or straight, thin or bushy."
+    thick = max(1.1, 2.1 + 0.5 * look.p[8] + 0.7 * ("Male" in look.face) + 2.5 * look.much["Bushy_Eyebrows"])
+    arch, colour = 1.4 + 4.2 * look.much["Arched_Eyebrows"], mix(look.hair, (44, 28, 24), 0.5)
+    for side in (-1, 1):
+        x, y = (
+            side * 19,
+            -14.5 + 1.2 * look.p[9] + side * (0.9 * look.q[12] - 0.8 * look.p[6] * (1 - look.much["Attractive"])),
+        )
+        top = [
+            (x - side * 12, y - 0.3 * arch),
+            (x - side * 4, y - 0.65 * arch),
+            (x + side * 5, y - arch),
+            (x + side * 13.5, y + 2),
+        ]
+        low = [(px, py + thick * w) for (px, py), w in zip(top, (1.1, 1.1, 0.9, 0.3))]
+        paper.shape([*top, *low[::-1]], colour, 1, 0.9, 0.5)
+
+# %% ../nbs/00_sketch.ipynb #d5a13a92
+def nose(
+    paper: Paper,  # the sheet
+    look: Look,  # the face
+):
+    "A shadow on one side, a light on the bridge, the tip and two nostrils."
+    big, point = look.much["Big_Nose"], look.much["Pointy_Nose"]
+    wide = max(5.0, 8.4 + look.p[16] + 4.0 * big - 2.0 * point)
+    y, side = 22 + 1.5 * look.p[17] + 1.5 * big, -look.light
+    paper.shape(
+        [(side * 4, -6), (side * 5, 8), (side * wide, y), (side * 3, y + 1), (side, 0)], look.shade, 8, 0.5, 1.5
+    )
+    paper.line([(-side, 0), (-side * 1.4, y - 7)], mix(look.skin, CREAM, 0.6), 2.6, 11, 0.5)
+    paper.shape(oval(0, y - 2, wide * 0.6, 5 + big), mix(look.skin, CREAM, 0.28), 13, 0.5, 1.6)
+    tip = y + 2.5 + 3 * max(0.0, point)
+    wing = [(wide, y - 3), (wide + 0.6, y + 1), (wide - 3, y + 2)]
+    paper.line([*[(-a, b) for a, b in wing], (0, tip), *wing[::-1]], mix(look.shade, INK, 0.2), 1.2, 10, 0.8)
+    for side in (-1, 1):
+        paper.shape(oval(side * (wide - 4), y + 1.5, 2.1, 1.1, 6), mix(look.shade, INK, 0.6), 10, 0.7, 0.4)
+
+# %% ../nbs/00_sketch.ipynb #db22c435
+def mouth(
+    paper: Paper,  # the sheet
+    look: Look,  # the face
+):
+    "Smiling or not, open or shut, big or small, painted or bare."
+    smile = min(1.3, max(0.1, look.much["Smiling"] + 0.15))
+    thick, wide, y = (
+        2.9 + 0.4 * look.p[20] + 2.3 * look.much["Big_Lips"],
+        13.5 + look.p[18] + 4.2 * smile,
+        40 + look.p[19],
+    )
+    gap, up, thick = 4.8 * look.shown("Mouth_Slightly_Open"), 3.8 * smile - 0.6, max(1.6, thick)
+    skew = 1.2 * look.p[21] * (1 - look.much["Attractive"]) + 0.6 * look.q[20]
+    left, right = (-wide, y - up - skew), (wide, y - up + skew)
+    lip = _lip_colour(look)
+    top = [left, (-wide * 0.5, y - thick * 0.75 - up * 0.35), (-3, y - thick), (0, y - thick + 1), (3, y - thick),
+           (wide * 0.5, y - thick * 0.75 - up * 0.35), right]  # fmt: skip
+    seam = [(wide * 0.5, y - up * 0.05), (0, y + up * 0.12), (-wide * 0.5, y - up * 0.05)]
+    below = [(wide * 0.55, y + thick * 0.8 + gap + up * 0.25), (0, y + thick * 1.2 + gap + up * 0.45),
+             (-wide * 0.55, y + thick * 0.8 + gap + up * 0.25)]  # fmt: skip
+    paper.shape([*top, *below], mix(lip, CREAM, 0.1), 6)
+    paper.shape([*top, *seam], mix(lip, (70, 10, 24), 0.16), 6)
+    paper.shape(oval(0, y + thick * 0.9 + gap, wide * 0.35, 1), CREAM, 6, 0.3, 0.8)
+    if gap:
+        _teeth(
+            paper,
+            [
+                (-wide * 0.84, y - up * 0.8),
+                *seam[::-1],
+                (wide * 0.84, y - up * 0.8),
+                *[(a * 0.92, b - thick * 0.9) for a, b in below],
+            ],
+            y,
+            gap,
+        )
+    else:
+        paper.line([left, *seam[::-1], right], mix(lip, INK, 0.65), 1.2, 6)
+    paper.shape(oval(0, y + thick + gap + 5, 9, 2.2), look.shade, 4, 0.4, 1.6)
+    for a, b in (left, right):
+        paper.line([(a * 1.06, b - 2), (a * 1.14, b + 1.2)], look.shade, 1.2, 5, 0.2 + 0.5 * smile)
+
+
+def _teeth(paper: Paper, opening: list, y: float, gap: float):
+    "The dark of an open mouth, and the upper row of teeth."
+    paper.shape(opening, (84, 26, 32), 6)
+    paper.shape(
+        [(-20, y - 8), (20, y - 8), (20, y + 0.5 + gap * 0.4), (-20, y + 0.5 + gap * 0.4)],
+        (247, 243, 236),
+        6,
+        clip=paper.mask(opening, 6),
+        smooth=False,
+    )
+
+
+def _lip_colour(look: Look) -> tuple:
+    "Bare lips are near the skin's colour; lipstick is red, plum, pink or wine, thick or nearly gone."
+    bare = mix(look.skin, (180, 76, 82), 0.4)
+    paint = ramp([(196, 28, 56), (170, 44, 96), (220, 86, 98), (138, 26, 44)], (look.q[13] + 1) / 2)
+    return mix(
+        bare, paint, min(1.0, 0.3 + 0.6 * look.shown("Wearing_Lipstick")) if "Wearing_Lipstick" in look.face else 0.0
+    )
+
+# %% ../nbs/00_sketch.ipynb #50f2d72e
+def beard(
+    paper: Paper,  # the sheet
+    look: Look,  # the face
+):
+    "Stubble, a beard, sideburns, a goatee, a moustache: any of them."
+    dark, jaw, y = mix(look.hair, (40, 28, 26), 0.4), look.head[4:13], 40 + look.p[19]
+    stubble = [*jaw, (-26, 26), (-17, y - 9), (0, y - 11), (17, y - 9), (26, 26)]
+    paper.shape(
+        stubble, mix(look.shade, (52, 56, 70), 0.5), -3, 0.55 * look.shown("5_o_Clock_Shadow"), 2.5, clip=look.clip
+    )
+    if "No_Beard" not in look.face:
+        full = [*jaw[1:-1], (-31, 32), (-20, y + 6), (0, y + 11), (20, y + 6), (31, 32)]
+        paper.shape(full, dark, -3, 0.75 - 0.5 * look.much["No_Beard"], 1.6, clip=look.clip)
+    for side in (-1, 1):
+        burn = [(side * 46, -16), (side * 36, -14), (side * 34, 22), (side * 42, 28)]
+        paper.shape(burn, dark, -6, 1.2 * look.shown("Sideburns"), 1, clip=look.clip)
+    chin = [(-11, y + 8), (0, y + 11), (11, y + 8), (13, y + 17), (0, y + 24), (-13, y + 17)]
+    paper.shape(chin, dark, 3, 1.2 * look.shown("Goatee"), 1)
+    lip = [(-17, y), (-9, y - 7.5), (0, y - 7), (9, y - 7.5), (17, y), (8, y - 3.2), (0, y - 3.2), (-8, y - 3.2)]
+    paper.shape(lip, dark, 7, 1.4 * look.shown("Mustache"), 0.6)
+
+# %% ../nbs/00_sketch.ipynb #e3c46d64
+def hair_front(
+    paper: Paper,  # the sheet
+    look: Look,  # the face
+):
+    "The cap of hair with its hairline, its shine and strands; hair beside the face; bangs."
+    if "Bald" in look.face:
+        return paper.shape(oval(look.light * 12, -48, 12, 6), CREAM, -4, 0.45, 3)
+    full, wave = 3 + 4 * look.p[13], max(0.0, look.much["Wavy_Hair"])
+    t = np.linspace(np.pi, 2 * np.pi, 15)
+    r = 1 + 0.035 * wave * np.sin(np.arange(15) * 1.9 + 3 * look.q[10])
+    cap = [*np.stack([(46 + full / 2) * r * np.cos(t), -12 + (52 + full) * r * np.sin(t)], 1), *_hairline(look)]
+    paper.shape(cap, look.hair, -6)
+    clip = paper.mask(cap, -6)
+    paper.shape(oval(look.light * 12, -52, 26, 6), mix(look.hair, CREAM, 0.5), -6, 0.5, 4, clip=clip)
+    _strands(paper, look, clip, wave)
+    if look.long:
+        for side in (-1, 1):
+            _curtain(paper, look, side, full, wave)
+    _bangs(paper, look)
+
+
+def _hairline(look: Look) -> list:
+    "The edge of the hair above the forehead, from right to left: parted on one side, higher where it recedes."
+    back, part = max(0.0, look.much["Receding_Hairline"]) * (0.6 if look.long else 1), look.side * (14 + 6 * look.p[21])
+    line, sweep = -37 - 4 * back, 6 + 5 * look.p[22]
+    drop = [sweep * (side != look.side) - 13 * back for side in (1, -1)]
+    return [(45, 2), (40, -8), (37, line + 15 + drop[0] * 0.7), (24, line + 3 + drop[0]), (part, line - 4),
+            (-24, line + 3 + drop[1]), (-37, line + 15 + drop[1] * 0.7), (-40, -8), (-45, 2)]  # fmt: skip
+
+
+def _strands(paper: Paper, look: Look, clip: Image.Image, wave: float):
+    "Fine lines from the parting outwards."
+    part = look.side * (14 + 6 * look.p[21])
+    for i, x in enumerate(np.linspace(-46, 46, 8).tolist()):
+        bend = 3 * wave * (-1) ** i
+        line = [(part, -64), ((part + x) / 2 + bend, -58 + abs(x) * 0.1), (x, -20 - 0.3 * abs(x))]
+        paper.line(line, mix(look.hair, (20, 8, 16) if i % 2 else CREAM, 0.3), 1.3, -6, 0.5, clip=clip)
+
+
+def _curtain(paper: Paper, look: Look, side: int, full: float, wave: float):
+    "Hair that falls beside the face: straight with fine lines, or in waves."
+    y = np.linspace(-28, 58 + 26 * look.p[14], 13)
+    bump = 3.2 * wave * np.sin(np.arange(13) * 1.3 + 3 * look.q[10] + side)
+    inner = 39.5 + 2 * look.p[23] - 1.5 * (side != look.side) - 3 * np.sin(np.linspace(0.4, 3.1, 13))
+    outer = 44 + full / 2 + 6 * np.sin(np.linspace(0, 2.2, 13))
+    paper.shape(
+        [*np.stack([side * (outer + bump), y], 1), *np.stack([side * (inner + 0.7 * bump), y], 1)[::-1]], look.hair, -9
+    )
+    straight = "Straight_Hair" in look.face
+    for i, share in enumerate((0.3, 0.55, 0.8) if straight else (0.5,)):
+        x = inner + share * (outer - inner) + bump
+        paper.line(
+            np.stack([side * x, y], 1)[1:-1], mix(look.hair, (20, 8, 16) if i != 1 else CREAM, 0.3), 1.2, -9, 0.6
+        )
+
+
+def _bangs(
+    paper: Paper,  # the sheet
+    look: Look,  # the face
+):
+    "A fringe over the forehead."
+    if "Bangs" not in look.face:
+        return
+    low, x = -22 + 4 * look.q[15] - 6 * (look.much["Bangs"] < 0.7), np.linspace(38, -38, 9)
+    tips = [(v, low + 1.6 * (-1) ** i + abs(v) * 0.12) for i, v in enumerate(x.tolist())]
+    paper.shape(
+        [(42, -26), *tips, (-42, -26), (-34, -46), (-16, -60), (16, -60), (34, -46)], mix(look.hair, CREAM, 0.05), 0
+    )
+    for v in x[1:-1].tolist():
+        paper.line([(v * 0.6, -56), (v * 0.95, -40), (v, low - 1)], mix(look.hair, (20, 8, 16), 0.3), 1, 0, 0.5)
+
+# %% ../nbs/00_sketch.ipynb #a9148d39
+def accessories(
+    paper: Paper,  # the sheet
+    look: Look,  # the face
+):
+    "Glasses and a hat."
+    u = dice("accessories", look.face.picture, 8).tolist()
+    if "Eyeglasses" in look.face:
+        _glasses(paper, ramp([(26, 24, 28), (96, 52, 34), (150, 34, 44), (190, 170, 120)], u[0]), *u[1:5])
+    if "Wearing_Hat" in look.face:
+        _hat(paper, CLOTHES[int(u[5] * len(CLOTHES))], u[6] > 0.5, look.side)
+
+
+def _glasses(paper: Paper, frame: tuple, form: float, size: float, dark: float, bold: float):
+    "Round or square; one pair in five dark."
+    for side in (-1, 1):
+        corners = [(6, -9), (19, -11), (33, -9), (31, 9), (19, 12), (8, 9)]
+        lens = oval(side * 19.5, 1, 13.5, 11 + 2 * size) if form > 0.5 else np.array(corners) * [side, 1]
+        paper.shape(lens, mix(frame, (230, 240, 255), 0.15 if dark > 0.8 else 0.6), 6, 0.8 if dark > 0.8 else 0.15)
+        paper.line(np.concatenate([lens, lens[:2]]), frame, 1.4 + 1.2 * bold, 6)
+        paper.line([(side * 33, -3), (side * 45, -4)], frame, 1.6, -4)
+    paper.line([(-6, -2), (0, -4), (6, -2)], frame, 1.8, 8)
+
+
+def _hat(paper: Paper, felt: tuple, brim: bool, side: int):
+    "A cap, or a hat with a brim."
+    paper.shape([(-51, -30), (-47, -64), (-24, -86), (24, -86), (47, -64), (51, -30), (0, -38)], felt, -5)
+    paper.shape(
+        [(side * 8, -80), (side * 34, -70), (side * 36, -50), (side * 12, -54)], mix(felt, CREAM, 0.5), -5, 0.3, 4
+    )
+    paper.shape([(-51, -28), (-50, -40), (0, -50), (50, -40), (51, -28), (0, -37)], mix(felt, INK, 0.45), -3)
+    if brim:
+        paper.shape([(-72, -28), (0, -46), (72, -28), (40, -25), (0, -31), (-40, -25)], mix(felt, INK, 0.2), 0)
+
+# %% ../nbs/00_sketch.ipynb #840b5f94
+LAYERS = (
+    background, hair_behind, body, ears, head, skin, eyes, brows, nose, mouth, beard, hair_front, earrings, accessories,
+)  # fmt: skip
+
+# %% ../nbs/00_sketch.ipynb #41481954
 def attribute_mask(
     face: Face,  # a face
     name: str,  # one of ATTRIBUTES
@@ -649,7 +863,7 @@ def attribute_mask(
     pair = [np.asarray(draw(face.change(name, to=to)), dtype=int) for to in (False, True)]
     return np.abs(pair[1] - pair[0]).max(axis=2) >= threshold
 
-# %% ../nbs/00_sketch.ipynb #af4f2e7c
+# %% ../nbs/00_sketch.ipynb #36e6bbb9
 FACES_A_PERSON = 5  # on average
 
 
@@ -662,47 +876,25 @@ def plan_faces(
     rng = np.random.default_rng([seed, 1])
     starts = np.cumsum([0, *people])
     person = np.concatenate([rng.integers(a, a + p, n) for a, p, n in zip(starts, people, counts)]).astype(int)
-    nature = rng.standard_normal((sum(people), 40))[person]
-    has = sample_attributes(nature, rng.standard_normal((total, 40)))
+    nature = rng.standard_normal((sum(people), 40))
+    skin = _skin_tones(nature, rng)
+    has = sample_attributes(nature[person], rng.standard_normal((total, 40)))
     names = np.array(ATTRIBUTES)
-    return [Face(frozenset(names[row].tolist()), (seed, int(p)), (seed, i + 1)) for i, (row, p) in enumerate(zip(has, person))]
-
-# %% ../nbs/00_sketch.ipynb #539c342d
-def sketch_face(
-    root: Path,  # a folder that make_sketch wrote
-    number: int,  # the number in the file's name, from 1
-) -> Face:  # what was drawn: its attributes are the truth, also where the labels were flipped
-    "The Face behind a file of sketch faces."
-    settings = json.loads((Path(root) / "sketch.json").read_text())
-    return _plan(settings["train"], settings["valid"], settings["test"], settings["seed"])[number - 1]
+    return [
+        Face(frozenset(names[row].tolist()), (seed, int(p)), (seed, i), float(skin[p]))
+        for i, (row, p) in enumerate(zip(has, person), 1)
+    ]
 
 
-@lru_cache(2)
-def _plan(train: int, valid: int, test: int, seed: int) -> list:
-    return plan_faces((train, valid, test), seed)
+def _skin_tones(
+    nature: np.ndarray,  # (people, 40), the luck of each person
+    rng: np.random.Generator,
+) -> np.ndarray:  # (people,), 0: light, 1: dark
+    "Skin tones, more light than dark ones as in CelebA; fair hair and dark skin seldom meet."
+    fair = (nature[:, ATTRIBUTES.index("Black_Hair")] - nature[:, ATTRIBUTES.index("Blond_Hair")]) / np.sqrt(2)
+    return ndtr(0.8 * rng.standard_normal(len(nature)) - 0.6 * fair) ** 1.6
 
-# %% ../nbs/00_sketch.ipynb #8cafd217
-def save_face(
-    job: tuple,  # (Face, path)
-):
-    "Draw one face into a JPEG file."
-    face, path = job
-    draw(face).save(path, quality=92)
-
-
-def save_faces(
-    faces: list,
-    folder: Path,  # gets 000001.jpg, 000002.jpg ...
-    progress: bool = True,
-):
-    "Draw all faces, on all cores."
-    jobs = [(face, folder / f"{i:06d}.jpg") for i, face in enumerate(faces, 1)]
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        done = pool.map(save_face, jobs, chunksize=32)
-        for _ in tqdm(done, total=len(jobs), desc="Drawing faces", unit="face", disable=not progress):
-            pass
-
-# %% ../nbs/00_sketch.ipynb #8551107a
+# %% ../nbs/00_sketch.ipynb #fb28f051
 def make_sketch(
     root: Path,  # the folder to make; FileExistsError if it holds anything
     train: int = 2000,  # images of each split
@@ -723,29 +915,67 @@ def make_sketch(
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as folder:
         part = Path(folder) / root.name
-        write_set(part, (train, valid, test), seed, label_noise, progress)
+        _write_set(part, (train, valid, test), seed, label_noise, progress)
         if root.exists():
             root.rmdir()
         part.rename(root)
     return root
 
-# %% ../nbs/00_sketch.ipynb #f931edbc
-def write_set(folder: Path, counts: tuple, seed: int, label_noise: float, progress: bool):
+# %% ../nbs/00_sketch.ipynb #99824c95
+def _write_set(folder: Path, counts: tuple, seed: int, label_noise: float, progress: bool):
     "The four parts of the layout, and how to draw the faces again."
     faces = plan_faces(counts, seed)
     (folder / "img_align_celeba").mkdir(parents=True)
-    save_faces(faces, folder / "img_align_celeba", progress)
+    _save_faces(faces, folder / "img_align_celeba", progress)
     labels = np.array([[name in face for name in ATTRIBUTES] for face in faces])
     labels ^= np.random.default_rng([seed, 2]).random(labels.shape) < label_noise
     files = [f"{i:06d}.jpg" for i in range(1, len(faces) + 1)]
     rows = [f"{file} " + " ".join(f"{v:2d}" for v in np.where(row, 1, -1)) for file, row in zip(files, labels)]
-    write_lines(folder / "list_attr_celeba.txt", [str(len(rows)), " ".join(ATTRIBUTES), *rows])
-    write_lines(folder / "list_eval_partition.txt", [f"{f} {p}" for f, p in zip(files, np.repeat([0, 1, 2], counts))])
-    write_lines(folder / "identity_CelebA.txt", [f"{f} {face.person[1] + 1}" for f, face in zip(files, faces)])
+    _write_lines(folder / "list_attr_celeba.txt", [str(len(rows)), " ".join(ATTRIBUTES), *rows])
+    _write_lines(folder / "list_eval_partition.txt", [f"{f} {p}" for f, p in zip(files, np.repeat([0, 1, 2], counts))])
+    _write_lines(folder / "identity_CelebA.txt", [f"{f} {face.person[1] + 1}" for f, face in zip(files, faces)])
     settings = dict(zip(("train", "valid", "test"), counts), seed=seed, label_noise=label_noise)
     (folder / "sketch.json").write_text(json.dumps(settings, indent=1) + "\n")
 
 
-def write_lines(path: Path, lines: list):
+def _write_lines(path: Path, lines: list):
     "A text file with one line each."
     path.write_text("\n".join(lines) + "\n", newline="\n")
+
+
+def _save_face(
+    face: Face,
+    path: Path,  # of the JPEG
+):
+    "Draw one face into a file."
+    draw(face).save(path, quality=92)
+
+
+def _save_faces(
+    faces: list,
+    folder: Path,  # gets 000001.jpg, 000002.jpg ...
+    progress: bool = True,
+):
+    "Draw all faces, on all cores; a few are not worth starting other processes for."
+    jobs = [delayed(_save_face)(face, folder / f"{i:06d}.jpg") for i, face in enumerate(faces, 1)]
+    workers = min(cpu_count(), 1 + len(jobs) // 200)
+    done = Parallel(workers, return_as="generator_unordered")(jobs)
+    for _ in tqdm(done, total=len(jobs), desc="Drawing faces", unit="face", disable=not progress):
+        pass
+
+# %% ../nbs/00_sketch.ipynb #805f6cce
+def sketch_face(
+    root: Path,  # a folder that make_sketch wrote
+    number: int,  # the number in the file's name, from 1; ValueError beyond the last
+) -> Face:  # what was drawn: its attributes are the truth, also where the labels were flipped
+    "The Face behind a file of sketch faces."
+    settings = json.loads((Path(root) / "sketch.json").read_text())
+    faces = _plan(settings["train"], settings["valid"], settings["test"], settings["seed"])
+    if not 1 <= number <= len(faces):
+        raise ValueError(f"{root} has faces 1 to {len(faces)}, so there is no face {number}")
+    return faces[number - 1]
+
+
+@lru_cache(2)
+def _plan(train: int, valid: int, test: int, seed: int) -> list:
+    return plan_faces((train, valid, test), seed)

@@ -5,12 +5,13 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "celeba_nb"
@@ -146,10 +147,11 @@ def run(command, cwd, env, timeout):
     "Run a command and all it starts: (did it succeed?, what it printed). At the time limit all of it is killed."
     env = {name: value for name, value in {**os.environ, **env}.items() if value is not None}
     process = subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                               errors="replace", start_new_session=True)
+                               errors="replace")
     try:
         printed, _ = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        for started in [*psutil.Process(process.pid).children(recursive=True), process]:
+            started.kill()
         printed = process.communicate()[0] + f"\nStopped after {timeout:.0f} s."
     return process.returncode == 0, re.sub(r"[^\n]*\r(?!\n)", "", printed)  # of a progress bar, only the end

@@ -79,15 +79,17 @@ def execute(path):
         if cell.cell_type == "code":
             cell.outputs = []
     client = NotebookClient(nb, timeout=None, kernel_name="python3", coalesce_streams=True,
+                            extra_arguments=["--IPKernelApp.log_level=40"],
                             resources={"metadata": {"path": str(path.parent)}})
     try:
         client.execute()
     except CellExecutionError as error:
         at = next(i for i, cell in enumerate(nb.cells)
                   if any(out.output_type == "error" for out in cell.get("outputs", [])))
-        raise SystemExit(f"{path.name}, cell {at} (id {nb.cells[at].id}) failed; the file stays as it was.\n"
-                         f"\n{error}") from None
-    nb.metadata.pop("widgets", None)
+        trace = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+        raise SystemExit(f"\n{path.name}, cell {at} (id {nb.cells[at].id}) failed; the file stays as it was.\n"
+                         f"\n{trace}") from None
+    nb.metadata = {"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}}
     for cell in nb.cells:
         cell.metadata = {}
         if cell.cell_type == "code":
@@ -100,7 +102,7 @@ def remake(path):
     import nbformat
     from nbdev.clean import nbdev_clean
 
-    with tempfile.TemporaryDirectory(dir=ROOT / "nbs", prefix=".") as folder:
+    with tempfile.TemporaryDirectory(dir=sys.prefix) as folder:
         new = Path(folder) / path.name
         nbformat.write(execute(path), new)
         nbdev_clean(fname=str(new))

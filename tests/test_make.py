@@ -1,0 +1,137 @@
+"""The Makefile says in one line what is missing, and sets up only what is needed."""
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from tools.notebooks import ROOT
+
+TARGETS = re.search(r"^\.PHONY: (.*)", (ROOT / "Makefile").read_text(), re.M)[1].split()
+PIP = "-m pip install"
+
+
+@pytest.fixture
+def tree(tmp_path):
+    "The files that make looks at, without a .venv."
+    for name in ("Makefile", "settings.ini", "setup.py", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "tools", tmp_path / "tools")
+    return tmp_path
+
+
+def make(tree, *args, **env):
+    "Run make; standard output and standard error as one text."
+    clean = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHON")}
+    done = subprocess.run([shutil.which("make"), *args], cwd=tree, env={**clean, **env}, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return done.returncode, done.stdout
+
+
+def fake_python(tree, first):
+    "A Python that runs a line before everything else."
+    path = tree / "fake-python"
+    code = f"import sys; {first}; sys.argv = sys.argv[1:]; exec(open(sys.argv[0]).read())"
+    path.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}" "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
+def tools_without(tree, *missing):
+    "A PATH with the tools of this machine except some."
+    folder = tree / "path"
+    folder.mkdir()
+    for name in ("sh", "sed", "cat", "rm", "touch", "echo", "find", "git", "python3"):
+        if name not in missing and (found := shutil.which(name)):
+            (folder / name).symlink_to(found)
+    return str(folder)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_each_target_is_known(tree, target):
+    code, shown = make(tree, "-n", target, f"PYTHON={sys.executable}")
+    assert code == 0, shown
+    if target == "study":
+        assert f"{PIP} -qq" in shown and "[dev]" not in shown and "celeba-nb study --out runs/study" in shown
+    elif target != "clean":
+        assert "[dev]" in shown and shown.count(PIP) == 1
+
+
+@pytest.mark.parametrize("target", ["study", "test"])
+def test_nothing_to_set_up_the_second_time(tree, target):
+    (tree / ".venv").mkdir()
+    for stamp in ("ready", "ready-dev"):
+        (tree / ".venv" / stamp).touch()
+    _, shown = make(tree, "-n", target)
+    assert PIP not in shown
+    later = time.time() + 5
+    os.utime(tree / "settings.ini", (later, later))
+    _, shown = make(tree, "-n", target)
+    assert PIP in shown
+
+
+def only_line(shown):
+    "The one line that make printed."
+    lines = [line for line in shown.splitlines() if line.strip()]
+    assert len(lines) == 1, shown
+    return lines[0]
+
+
+def test_python_is_missing(tree):
+    code, shown = make(tree, "study", PATH=tools_without(tree, "python3"))
+    assert code and "python3 is missing: install Python 3.11 or newer" in only_line(shown)
+    assert not (tree / ".venv").exists()
+
+
+def test_python_is_too_old(tree):
+    old = fake_python(tree, "sys.version_info = (3, 9, 2)")
+    code, shown = make(tree, "test", f"PYTHON={old}")
+    assert code and "needs Python 3.11 or newer, and this is 3.9" in only_line(shown)
+    assert not (tree / ".venv").exists()
+
+
+def test_python_has_no_venv(tree):
+    bare = fake_python(tree, "sys.modules['ensurepip'] = None")
+    code, shown = make(tree, "study", f"PYTHON={bare}")
+    assert code and "no venv module" in only_line(shown)
+
+
+def test_git_is_missing(tree):
+    (tree / ".venv").mkdir()
+    (tree / ".venv" / "ready-dev").touch()
+    code, shown = make(tree, "test", PATH=tools_without(tree, "git"))
+    assert code and "git is missing" in only_line(shown)
+
+
+def test_workflow_does_what_make_does():
+    text = (ROOT / ".github" / "workflows" / "test.yaml").read_text(encoding="utf-8")
+    workflow = yaml.safe_load(text)
+    assert workflow["permissions"] == {"contents": "read"}
+    oldest = re.search(r"^min_python = (.*)", (ROOT / "settings.ini").read_text(), re.M)[1]
+    job = workflow["jobs"]["test"]
+    assert job["strategy"]["matrix"]["python"][0] == oldest
+    _, planned = make(ROOT, "-n", "-W", "settings.ini", "test")
+    steps = "\n".join(step.get("run", "") for step in job["steps"])
+    for command in re.findall(r"^\.venv/bin/python .*", planned, re.M):
+        assert command.strip() in steps
+    assert all(re.fullmatch(r"actions/[\w-]+@v\d+", step["uses"]) for step in job["steps"] if "uses" in step)
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_ci_takes_real_celeba_where_it_lies_beside_the_clone(tmp_path, beside):
+    clone = tmp_path / "clone"
+    shutil.copytree(ROOT / ".ci", clone / ".ci")
+    if beside:
+        (tmp_path / "shared" / "celeba").mkdir(parents=True)
+    fake = tmp_path / "bin" / "make"
+    fake.parent.mkdir()
+    fake.write_text('#!/bin/sh\necho "$1 on <$CELEBA_ROOT> in $(pwd)"\nexit 3\n')
+    fake.chmod(0o755)
+    env = {k: v for k, v in os.environ.items() if k != "CELEBA_ROOT"} | {"PATH": f"{fake.parent}:{os.environ['PATH']}"}
+    done = subprocess.run([clone / ".ci" / "run"], env=env, capture_output=True, text=True)
+    assert done.returncode == 3
+    assert done.stdout == f"test on <{tmp_path / 'shared' / 'celeba' if beside else ''}> in {clone}\n"
