@@ -19,7 +19,7 @@ bin := .venv/bin
 metadata := settings.ini setup.py pyproject.toml
 # Empty where all is well; otherwise one line that says what to install. Asked only when something is to be set up.
 python_problem = $(or $(if $(shell command -v $(PYTHON)),,$(PYTHON) is missing: install Python $(oldest) or newer),\
-$(shell $(PYTHON) tools/check_python.py $(oldest)))
+$(shell $(PYTHON) tools/check_python.py $(oldest) 2>/dev/null || echo '$(PYTHON) does not run: install Python $(oldest) or newer'))
 git_problem = $(if $(shell command -v git),,git is missing: the tests ask it which files belong to the project)
 oldest = $(shell sed -n 's/^min_python *= *//p' settings.ini)
 stop_at = $(if $(strip $($(1))),$(error $(strip $($(1)))))

@@ -9,13 +9,14 @@ __all__ = ['SPLITS', 'HUB', 'HUB_LIST', 'BY_HAND', 'FAST', 'RESIZE', 'DataError'
            'find_root', 'download_celeba', 'normalize', 'denormalize', 'decode', 'ImageCache', 'random_flip', 'Batches',
            'draw_rows']
 
-# %% ../nbs/01_data.ipynb #0042bda9
+# %% ../nbs/01_data.ipynb #84f67a18
 import csv
 import hashlib
 import io
 import json
 import os
 import re
+import shutil
 import sys
 import threading
 import urllib.request
@@ -42,11 +43,11 @@ from tqdm.auto import tqdm
 from . import sketch
 from .sketch import ATTRIBUTES, make_sketch
 
-# %% ../nbs/01_data.ipynb #e862d27b
+# %% ../nbs/01_data.ipynb #439e0490
 class DataError(ValueError):
     "Something is wrong with the data: the message names the file, the line, and what to do."
 
-# %% ../nbs/01_data.ipynb #654a4d68
+# %% ../nbs/01_data.ipynb #3866bbdd
 def _lines(path):
     "(line number, fields) of each line of a text or CSV file that isn't blank."
     with open(path, encoding="utf-8-sig") as file:
@@ -57,13 +58,13 @@ def _lines(path):
         except (UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"{path}: not a table of text ({error}). Fetch the file again.") from None
 
-# %% ../nbs/01_data.ipynb #e4739a81
+# %% ../nbs/01_data.ipynb #c3932d5e
 def _check_name(name, where):
     "Refuse a name that isn't a plain file name."
     if not name or name in (".", "..") or re.search(r"[/\\:\0]", name):
         raise DataError(f"{where}: {name!r} is not a plain file name. Give the name of the image without a folder.")
 
-# %% ../nbs/01_data.ipynb #c1f89c61
+# %% ../nbs/01_data.ipynb #50c84742
 def _table(path, rows, width, meaning, expected):
     "name -> list of `width` values, translated by `meaning`; what it refuses is not `expected`."
     table, lines = {}, {}
@@ -83,7 +84,7 @@ def _table(path, rows, width, meaning, expected):
         raise DataError(f"{path}: no line names an image. Fetch the file again.")
     return table
 
-# %% ../nbs/01_data.ipynb #5e78a8f6
+# %% ../nbs/01_data.ipynb #292117ed
 def _accepts(meaning, value):
     "Whether `meaning` can translate the value."
     try:
@@ -92,7 +93,7 @@ def _accepts(meaning, value):
         return False
     return True
 
-# %% ../nbs/01_data.ipynb #3735a039
+# %% ../nbs/01_data.ipynb #349797c6
 def _check_columns(columns, where):
     "Refuse columns that are not the forty attributes, each once."
     problems = {
@@ -104,7 +105,7 @@ def _check_columns(columns, where):
     if text:
         raise DataError(f"{where}: columns {text}. Mend the header, or fetch the file again.")
 
-# %% ../nbs/01_data.ipynb #f5e71857
+# %% ../nbs/01_data.ipynb #498ed09e
 def _read_count(path, rows):
     "The number of images, which a text file gives in its first line."
     number, first = next(rows, (1, []))
@@ -112,7 +113,7 @@ def _read_count(path, rows):
         raise DataError(f"{path}, line {number}: the number of images should stand here, alone. Add that line.")
     return number, int(first[0])
 
-# %% ../nbs/01_data.ipynb #ff7f0bc5
+# %% ../nbs/01_data.ipynb #4427ca3a
 def _read_attributes(path):
     "The attribute file as a frame of bool, sorted by file name."
     rows, text = _lines(path), path.suffix == ".txt"
@@ -127,7 +128,7 @@ def _read_attributes(path):
     frame = pd.DataFrame(np.array(list(table.values()), dtype=bool), index=list(table), columns=columns)
     return frame[list(ATTRIBUTES)].sort_index()
 
-# %% ../nbs/01_data.ipynb #523e9b9c
+# %% ../nbs/01_data.ipynb #f01cf9aa
 SPLITS = ("train", "valid", "test")  # the partition file writes them as 0, 1, 2
 
 
@@ -139,7 +140,7 @@ def _read_column(path, meaning, expected):
     table = _table(path, rows, 1, meaning, expected)
     return pd.Series([value for (value,) in table.values()], index=list(table))
 
-# %% ../nbs/01_data.ipynb #b2552ee9
+# %% ../nbs/01_data.ipynb #d6eff7cc
 def _read_partition(path):
     "The partition file as a series of train, valid and test."
     return _read_column(path, dict(zip("012", SPLITS)).__getitem__, "0, 1 or 2 (train, valid, test)").astype(object)
@@ -149,17 +150,17 @@ def _read_identities(path):
     "The identity file as a series of whole numbers."
     return _read_column(path, int, "the number of a person").astype(np.int64)
 
-# %% ../nbs/01_data.ipynb #542c5900
+# %% ../nbs/01_data.ipynb #7ad282e5
 def _same_names(frame, other, path):
     "`other` in the order of `frame`; both must name the same images."
     for names, text in [(frame.index.difference(other.index), "doesn't name"),
                         (other.index.difference(frame.index), "names, beyond the attribute file,")]:
         if len(names):
-            raise DataError(f"{path}: {text} {len(names):,} images ({', '.join(names[:3])}{', …' * (len(names) > 3)}). "
+            raise DataError(f"{path}: {text} {len(names):,} image(s) ({', '.join(names[:3])}{', …' * (len(names) > 3)}). "
                             "Both files must be about the same images: fetch both again.")
     return other.loc[frame.index]
 
-# %% ../nbs/01_data.ipynb #5ba34174
+# %% ../nbs/01_data.ipynb #f126c1e9
 class _Folder:
     "Images as files in a folder."
 
@@ -176,7 +177,7 @@ class _Folder:
     def read(self, name):
         return (self.path / name).read_bytes()
 
-# %% ../nbs/01_data.ipynb #81ba6c33
+# %% ../nbs/01_data.ipynb #664aed33
 class _Zip:
     "Images inside a zip archive."
 
@@ -206,7 +207,7 @@ class _Zip:
     def __setstate__(self, path):
         self.__init__(path)
 
-# %% ../nbs/01_data.ipynb #1ba19e38
+# %% ../nbs/01_data.ipynb #3fa8df00
 def _members(archive, path):
     "name -> member of the archive, for each file in it."
     members = {}
@@ -220,7 +221,7 @@ def _members(archive, path):
             raise DataError(f"{path}: two members are called {name}. Fetch the archive again.")
     return members
 
-# %% ../nbs/01_data.ipynb #cfbf22a0
+# %% ../nbs/01_data.ipynb #2220692d
 class _Parquet:
     "Images inside parquet files, read one row group at a time."
 
@@ -246,7 +247,7 @@ class _Parquet:
     def __setstate__(self, place):
         self.__init__(place)
 
-# %% ../nbs/01_data.ipynb #acc75e1b
+# %% ../nbs/01_data.ipynb #ea3273d7
 def _read_group(file, group):
     "The encoded images of one row group."
     try:
@@ -255,7 +256,7 @@ def _read_group(file, group):
         raise DataError(f"{file}, row group {group}: {error}. Fetch the file again.") from None
     return table["image"].combine_chunks().field("bytes")
 
-# %% ../nbs/01_data.ipynb #0a090a90
+# %% ../nbs/01_data.ipynb #689d03f1
 @dataclass(frozen=True, eq=False)
 class Labels:
     "What is known of each image, and the way to its bytes."
@@ -298,7 +299,7 @@ class Labels:
         "A short name for exactly this data: other images or other labels have another."
         return _fingerprint(self)
 
-# %% ../nbs/01_data.ipynb #c2d44ba6
+# %% ../nbs/01_data.ipynb #da803f9b
 def _fingerprint(labels):
     names = list(labels.attributes.index)
     digest = hashlib.blake2b(digest_size=16)
@@ -308,7 +309,7 @@ def _fingerprint(labels):
         digest.update(labels.read(row))
     return digest.hexdigest()
 
-# %% ../nbs/01_data.ipynb #a69e700a
+# %% ../nbs/01_data.ipynb #1b0987f5
 def _find(root, name):
     "The file or folder of that name in root or one level below; None if there is none."
     return next((path for path in [root / name, *sorted(root.glob(f"*/{name}"))] if path.exists()), None)
@@ -326,7 +327,7 @@ def _find_images(root):
     state = f"{folder} is empty" if folder else f"{root}: neither img_align_celeba/ nor img_align_celeba.zip is here"
     raise DataError(f"{state}. Put CelebA's aligned images there; download_celeba says where to get them.")
 
-# %% ../nbs/01_data.ipynb #9c33bc95
+# %% ../nbs/01_data.ipynb #79d3ebfd
 def _read_files(root, suffix):
     "Layouts 1 to 3: label files, and images in a folder or an archive."
     attribute_file = _find(root, f"list_attr_celeba{suffix}")
@@ -341,7 +342,7 @@ def _read_files(root, suffix):
         identity = _same_names(attributes, _read_identities(identity_file), identity_file)
     return Labels(attributes, split, identity, root, _find_images(root))
 
-# %% ../nbs/01_data.ipynb #c8948a97
+# %% ../nbs/01_data.ipynb #77e0c1b4
 def _read_shard(file):
     "The labels of one parquet file: a frame with name, split and place of each image beside its columns."
     split = re.match("train|valid|test", file.name) or re.match("train|valid|test", file.parent.name)
@@ -355,7 +356,7 @@ def _read_shard(file):
     place = [(file, group, row) for group, size in enumerate(sizes) for row in range(size)]
     return _as_bool(frame, file).assign(name=names, split=split[0], place=place)
 
-# %% ../nbs/01_data.ipynb #7fc7665a
+# %% ../nbs/01_data.ipynb #3861efaa
 def _open_parquet(file):
     "The opened file, if its columns are those of flwrlabs/celeba."
     try:
@@ -378,7 +379,7 @@ def _as_bool(frame, file):
                         "Fetch the file again.")
     return frame.assign(**{a: frame[a].astype(int) == 1 for a in ATTRIBUTES})
 
-# %% ../nbs/01_data.ipynb #f40783c4
+# %% ../nbs/01_data.ipynb #3ad9c6bf
 def _parquet_files(root):
     return sorted([*root.glob("*.parquet"), *root.glob("*/*.parquet")])
 
@@ -390,13 +391,13 @@ def _read_parquet(root):
         _check_name(name, f"{file}, an image's path")
     twice = frame["name"][frame["name"].duplicated()]
     if len(twice):
-        raise DataError(f"{root}: {len(twice):,} images are there twice, such as {twice.iloc[0]}. Delete one of the files.")
+        raise DataError(f"{root}: {len(twice):,} image(s) are there twice, such as {twice.iloc[0]}. Delete one of the files.")
     frame = frame.set_index("name").rename_axis(None).sort_index()
     identity = frame["celeb_id"].astype(np.int64) if "celeb_id" in frame and frame["celeb_id"].notna().all() else None
     images = _Parquet(frame["place"].to_dict())
     return Labels(frame[list(ATTRIBUTES)], frame["split"].astype(object), identity, root, images)
 
-# %% ../nbs/01_data.ipynb #b55d7831
+# %% ../nbs/01_data.ipynb #6f5b3049
 def _layout(root):
     "How the labels lie in root: .txt, .csv, .parquet, or None if there are none."
     files = (suffix for suffix in (".txt", ".csv") if _find(root, f"list_attr_celeba{suffix}"))
@@ -413,7 +414,7 @@ def _start(root):
              root.absolute().parent] and _layout(parent)]
     return above[0] if above else root
 
-# %% ../nbs/01_data.ipynb #fe0263c5
+# %% ../nbs/01_data.ipynb #b9603b27
 def _read_layout(root):
     layout = _layout(root)
     if layout is None:
@@ -421,7 +422,7 @@ def _read_layout(root):
                         "of images, give the one above; if you have none yet, download_celeba says where to get them.")
     return _read_parquet(root) if layout == ".parquet" else _read_files(root, layout)
 
-# %% ../nbs/01_data.ipynb #90cd3791
+# %% ../nbs/01_data.ipynb #15ac2e2d
 def read_celeba(
     root: str | Path,  # the folder of label files and images, in one of the four layouts; DataError if they are flawed
 ) -> Labels:  # sorted by file name; labels of absent images are dropped, and a warning says how many
@@ -436,7 +437,7 @@ def read_celeba(
     warnings.warn(f"{(~there).sum():,} of {len(labels):,} labelled images are absent: {there.sum():,} stay.", stacklevel=2)
     return labels.take(np.flatnonzero(there))
 
-# %% ../nbs/01_data.ipynb #797aec4f
+# %% ../nbs/01_data.ipynb #20d1e21a
 def cache_folder() -> Path:  # need not exist yet
     "Where made things are kept: $CELEBA_NB_CACHE, else `celeba_nb` in the user's cache folder."
     if os.environ.get("CELEBA_NB_CACHE"):
@@ -445,7 +446,7 @@ def cache_folder() -> Path:  # need not exist yet
     home = homes.get(sys.platform) or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(home).expanduser() / "celeba_nb"
 
-# %% ../nbs/01_data.ipynb #eeb060b8
+# %% ../nbs/01_data.ipynb #018982af
 def find_root() -> Path:  # a folder for `read_celeba`; DataError if CELEBA_ROOT is not a folder
     "$CELEBA_ROOT if that is set; else sketch faces, drawn once and kept in the cache folder."
     chosen = os.environ.get("CELEBA_ROOT")
@@ -467,7 +468,7 @@ def _sketch_root(folder):
             make_sketch(root)
     return root
 
-# %% ../nbs/01_data.ipynb #c90da85c
+# %% ../nbs/01_data.ipynb #6e0088d3
 HUB = "https://huggingface.co"
 HUB_LIST = "{base}/api/datasets/flwrlabs/celeba/parquet/img_align%2Bidentity%2Battr/{split}"
 BY_HAND = """Not fetched ({error}). By hand, either
@@ -481,9 +482,10 @@ def download_celeba(
     root: str | Path,  # where to put it; made if need be; what is there already is not fetched again
     source: str = "torchvision",  # "torchvision" (Google Drive) or "huggingface" (parquet files, about 1.4 GB)
     base_url: str = HUB,  # the address of the hub
+    progress: bool = True,  # show a bar for each parquet file
 ) -> Path:  # root; on failure DataError says what to fetch by hand
     "Fetch CelebA."
-    fetch = {"torchvision": lambda: CelebA(str(root), download=True), "huggingface": lambda: _fetch_hub(root, base_url)}
+    fetch = {"torchvision": lambda: CelebA(str(root), download=True), "huggingface": lambda: _fetch_hub(root, base_url, progress)}
     if source not in fetch:
         raise DataError(f"There is no source {source!r}: use one of {', '.join(fetch)}.")
     root = Path(root).expanduser()
@@ -494,32 +496,30 @@ def download_celeba(
         raise DataError(BY_HAND.format(error=error, root=root)) from error
     return root
 
-# %% ../nbs/01_data.ipynb #3d2f9294
-def _fetch_hub(root, base_url):
+# %% ../nbs/01_data.ipynb #07a7defd
+def _fetch_hub(root, base_url, progress):
     "The parquet files of each split, one after the other."
     for split in ("train", "validation", "test"):
         with urllib.request.urlopen(HUB_LIST.format(base=base_url, split=split.replace("validation", "valid"))) as answer:
             addresses = json.load(answer)
         for i, address in enumerate(addresses):
-            _fetch(address, root / f"{split}-{i:05d}-of-{len(addresses):05d}.parquet")
+            _fetch(address, root / f"{split}-{i:05d}-of-{len(addresses):05d}.parquet", progress)
 
 
-def _fetch(address, path):
+def _fetch(address, path, progress):
     "One file, which gets its name when it is whole."
     if path.exists():
         return
     part = path.with_name(path.name + ".part")
     with urllib.request.urlopen(address) as answer, open(part, "wb") as file:
-        bar = tqdm(total=int(answer.headers["Content-Length"] or 0), desc=path.name, unit="B", unit_scale=True)
-        while block := answer.read(2**20):
-            file.write(block)
-            bar.update(len(block))
-        bar.close()
-        if bar.total and bar.n != bar.total:
-            raise OSError(f"{address} broke off after {bar.n:,} bytes")
+        total = int(answer.headers["Content-Length"] or 0)
+        with tqdm.wrapattr(answer, "read", total, desc=path.name, disable=not progress) as reader:
+            shutil.copyfileobj(reader, file)
+        if total and file.tell() != total:
+            raise OSError(f"{address} broke off after {file.tell():,} of {total:,} bytes")
     os.replace(part, path)
 
-# %% ../nbs/01_data.ipynb #fea03e73
+# %% ../nbs/01_data.ipynb #bfb7b137
 def normalize(
     x: torch.Tensor,  # any shape, uint8, 0 to 255
 ) -> torch.Tensor:  # same shape, float32, -1 to 1
@@ -533,7 +533,7 @@ def denormalize(
     "Scale back, for showing."
     return x.float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
 
-# %% ../nbs/01_data.ipynb #2a4ab064
+# %% ../nbs/01_data.ipynb #3e566359
 FAST = hasattr(vision, "decode_jpeg")  # torchvision means to drop its decoder one day; Pillow finds the same pixels
 
 
@@ -555,7 +555,7 @@ def _decode_jpeg(data):
 def _decode_other(data):
     return torch.from_numpy(np.array(Image.open(io.BytesIO(data)).convert("RGB"))).permute(2, 0, 1)
 
-# %% ../nbs/01_data.ipynb #9de7c175
+# %% ../nbs/01_data.ipynb #070df465
 @contextmanager
 def _one_torch_thread():
     "While our threads share the work, torch must not divide each piece again."
@@ -566,7 +566,7 @@ def _one_torch_thread():
     finally:
         torch.set_num_threads(threads)
 
-# %% ../nbs/01_data.ipynb #0754294b
+# %% ../nbs/01_data.ipynb #81d08123
 def _decode_some(labels, size, rows):
     "The images of some rows, (k, size, size, 3), and a remark on each that can't be decoded."
     images, broken = np.zeros((len(rows), size, size, 3), np.uint8), []
@@ -574,11 +574,16 @@ def _decode_some(labels, size, rows):
         try:
             image[:] = decode(labels.read(row), size).permute(1, 2, 0).numpy()
         except Exception as error:  # the decoders raise many kinds
-            reason = str(error).split("\n")[0].split(".cpp:")[-1]
-            broken.append(f"{labels.attributes.index[row]} ({reason[:80]})")
+            broken.append(f"{labels.attributes.index[row]} ({_reason(error)})")
     return images, broken
 
-# %% ../nbs/01_data.ipynb #0ba54dbc
+# %% ../nbs/01_data.ipynb #36fb244c
+def _reason(error):
+    "What a decoder says, without where in its code it says so."
+    text = str(error).split("\n")[0]
+    return re.sub(r"^.*\.cpp:\d+, |<_io\S+ object at \w+>", "", text).strip()[:80]
+
+# %% ../nbs/01_data.ipynb #4d35357e
 def _decode_into(path, labels, rows, size, progress, window=512):
     "Write the decoded images one after the other, with no more than a window of them in memory."
     workers, broken = os.cpu_count() or 1, []
@@ -593,10 +598,10 @@ def _decode_into(path, labels, rows, size, progress, window=512):
         file.flush()
         os.fsync(file.fileno())
     if broken:
-        raise DataError(f"{labels.root}: {len(broken):,} images can't be decoded: {', '.join(broken[:10])}"
+        raise DataError(f"{labels.root}: {len(broken):,} image(s) can't be decoded: {', '.join(broken[:10])}"
                         f"{', …' * (len(broken) > 10)}. Fetch them again, or delete them: absent images are left out.")
 
-# %% ../nbs/01_data.ipynb #d800763e
+# %% ../nbs/01_data.ipynb #ee150cce
 RESIZE = "bilinear, antialiased, whole image to a square, version 1"  # change it, and every cache is made anew
 
 
@@ -611,7 +616,7 @@ def _complete(path, length):
     "Whether the file is there and whole: its index is written last."
     return path.with_suffix(".json").exists() and path.exists() and path.stat().st_size == length
 
-# %% ../nbs/01_data.ipynb #fe210d51
+# %% ../nbs/01_data.ipynb #038ae17f
 def _build(path, labels, rows, size, progress):
     "Make the file and its index, unless another process did so while we waited."
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -629,13 +634,28 @@ def _build(path, labels, rows, size, progress):
             images.unlink(missing_ok=True)
             index.unlink(missing_ok=True)
 
-# %% ../nbs/01_data.ipynb #7d970372
-class ImageCache:
+# %% ../nbs/01_data.ipynb #1a2c4514
+class _Mapped:
+    "Images in a file, as an array."
+
+    def __init__(self, path, shape):
+        self.path, self.shape = path, shape
+
+    @cached_property
+    def images(self) -> np.ndarray:  # (n, size, size, 3), uint8, read-only
+        "The file as an array; the system reads from the disk what is touched."
+        return np.memmap(self.path, np.uint8, "r", shape=self.shape).view(np.ndarray)
+
+    def __getstate__(self):
+        return {name: value for name, value in self.__dict__.items() if name != "images"}
+
+# %% ../nbs/01_data.ipynb #f2f81555
+class ImageCache(_Mapped):
     "Images decoded once, in a file on the disk from which batches are read."
 
     def __init__(
         self,
-        labels: Labels,
+        labels: Labels,  # what to decode; kept as `cache.labels`
         size: int,  # pixels of a side
         rows: np.ndarray | None = None,  # which rows of `labels` to decode; None: all
         folder: str | Path | None = None,  # where to keep the file; None: `images` in the cache folder
@@ -644,20 +664,14 @@ class ImageCache:
         self.labels, self.size = labels, size
         self.rows = np.arange(len(labels)) if rows is None else np.unique(np.asarray(rows, dtype=np.int64))
         folder = cache_folder() / "images" if folder is None else Path(folder).expanduser()
-        self.path = _cache_path(labels, self.rows, size, folder)
-        if not _complete(self.path, len(self) * size * size * 3):
+        super().__init__(_cache_path(labels, self.rows, size, folder), (len(self.rows), size, size, 3))
+        if not _complete(self.path, np.prod(self.shape)):
             _build(self.path, labels, self.rows, size, progress)
         self.position = np.full(len(labels), -1)  # of each row of `labels` in the file; -1: not there
         self.position[self.rows] = np.arange(len(self))
 
     def __len__(self) -> int:  # the number of images in the file
         return len(self.rows)
-
-    @cached_property
-    def images(self) -> np.ndarray:  # (len(cache), size, size, 3), uint8, read-only
-        "The file as an array; the system reads from the disk what is touched."
-        shape = (len(self), self.size, self.size, 3)
-        return np.memmap(self.path, np.uint8, "r", shape=shape).view(np.ndarray)
 
     def __getitem__(
         self,
@@ -670,10 +684,7 @@ class ImageCache:
         images[order] = self.images[position[order]]
         return torch.from_numpy(images).permute(0, 3, 1, 2)
 
-    def __getstate__(self) -> dict:  # what is sent to another process: that one maps the file itself
-        return {name: value for name, value in self.__dict__.items() if name != "images"}
-
-# %% ../nbs/01_data.ipynb #41fc1875
+# %% ../nbs/01_data.ipynb #dc3182dc
 def _positions(cache, rows):
     "Where these rows stand in the file of the cache."
     known = (rows >= 0) & (rows < len(cache.labels))
@@ -683,7 +694,7 @@ def _positions(cache, rows):
                         "Make an ImageCache of all the rows that you need.")
     return cache.position[rows]
 
-# %% ../nbs/01_data.ipynb #ad906344
+# %% ../nbs/01_data.ipynb #c7b289fe
 def random_flip(
     x: torch.Tensor,  # (b, 3, h, w)
     generator: torch.Generator | None,  # where the chance comes from, on the CPU; None: torch's own
@@ -693,13 +704,30 @@ def random_flip(
     chosen = (torch.rand(len(x), generator=generator) < p).to(x.device)
     return torch.where(chosen[:, None, None, None], x.flip(-1), x)
 
-# %% ../nbs/01_data.ipynb #783112d9
+# %% ../nbs/01_data.ipynb #453334d6
+def _epoch(n, generator):
+    "The order of an epoch, and the seed of its augmentation; both are drawn, whether they are used or not."
+    if generator is None:
+        return torch.arange(n), 0
+    order = torch.randperm(n, generator=generator)
+    return order, int(torch.randint(2**62, (), generator=generator))
+
+# %% ../nbs/01_data.ipynb #ce9c912d
+def _batch(batches, order, seed, i):
+    "Batch i of an epoch; its chance depends on the epoch's seed and on i alone."
+    chosen = order[i * batches.batch_size : (i + 1) * batches.batch_size]
+    x = normalize(batches.cache[batches.rows[chosen]].to(batches.device))
+    if batches.augment is not None:
+        x = batches.augment(x, torch.Generator().manual_seed(seed + i))
+    return x.to(batches.dtype, memory_format=torch.channels_last), batches.truth[chosen].to(batches.device)
+
+# %% ../nbs/01_data.ipynb #b1a4bf56
 class Batches:
     "Batches (x, y) of some rows: with a generator shuffled and augmented at random, without one in order."
 
     def __init__(
         self,
-        cache: ImageCache,
+        cache: ImageCache,  # which holds at least these rows
         rows: np.ndarray,  # (n,) rows of the labels; they keep this order when there is no generator
         batch_size: int,  # images in a batch, at least 1; the last batch may be smaller
         augment: Callable | None = None,  # (x, torch.Generator) -> x, on a normalised batch; None: leave it
@@ -725,27 +753,11 @@ class Batches:
     ) -> Iterator:  # of (x, y): (b, 3, size, size), channels-last, in [-1, 1]; (b, 40), float32, 0 or 1
         "An epoch from batch `start` on: the batches that would come if those before had been drawn."
         order, seed = _epoch(len(self.rows), self.generator)
-        return (self._batch(order, seed, i) for i in range(start, len(self)))
+        return (_batch(self, order, seed, i) for i in range(start, len(self)))
 
-    def _batch(self, order, seed, i):
-        chosen = order[i * self.batch_size : (i + 1) * self.batch_size]
-        x, y = self.cache[self.rows[chosen]].to(self.device), self.truth[chosen].to(self.device)
-        x = normalize(x)
-        if self.augment is not None:
-            x = self.augment(x, torch.Generator().manual_seed(seed + i))
-        return x.to(self.dtype, memory_format=torch.channels_last), y
-
-# %% ../nbs/01_data.ipynb #4d38007a
-def _epoch(n, generator):
-    "The order of an epoch, and the seed of its augmentation; both are drawn, whether they are used or not."
-    if generator is None:
-        return torch.arange(n), 0
-    order = torch.randperm(n, generator=generator)
-    return order, int(torch.randint(2**62, (), generator=generator))
-
-# %% ../nbs/01_data.ipynb #37d5d24b
+# %% ../nbs/01_data.ipynb #34ce9a87
 def draw_rows(
-    labels: Labels,
+    labels: Labels,  # to choose from
     split: str,  # "train", "valid" or "test"
     n: int | None = None,  # how many, at least 1; None: all of the split; DataError if there are fewer
     seed: int = 0,  # at least 0; seeds share no row as long as there are enough

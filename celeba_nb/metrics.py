@@ -10,24 +10,24 @@ __all__ = ['confusion_counts', 'attribute_accuracy', 'accuracy', 'image_accuracy
            'calibration_error', 'calibration_curve', 'bootstrap_means', 'bootstrap_interval', 'resampling_unit',
            'report']
 
-# %% ../nbs/04_metrics.ipynb #a1f4e925
+# %% ../nbs/04_metrics.ipynb #df6f81d3
 import warnings
 
 import numpy as np
 import torch
 from torchmetrics.functional import classification as tm
 
-# %% ../nbs/04_metrics.ipynb #29239c64
+# %% ../nbs/04_metrics.ipynb #c71f756c
 def _check_truth(truth):
     "The truth as a bool array, or a ValueError."
     y = np.asarray(truth)
     if y.ndim != 2 or y.size == 0:
         raise ValueError(f"truth {y.shape}: should be (images, attributes)")
-    if not np.isin(y, (0, 1)).all():
+    if y.dtype != bool and not np.isin(y, (0, 1)).all():
         raise ValueError("truth holds other values than 0 and 1 (CelebA's files write -1 for no: compare with > 0)")
     return y.astype(bool)
 
-# %% ../nbs/04_metrics.ipynb #f760cf11
+# %% ../nbs/04_metrics.ipynb #62c57e49
 def _check(probabilities, truth):
     "Both as arrays, or a ValueError that says what is wrong with them."
     p, y = np.asarray(probabilities), _check_truth(truth)
@@ -39,22 +39,23 @@ def _check(probabilities, truth):
         raise ValueError(f"probabilities from {p.min():.4g} to {p.max():.4g}, not in [0, 1]: logits? Apply sigmoid")
     return p, y
 
-# %% ../nbs/04_metrics.ipynb #f5041233
+# %% ../nbs/04_metrics.ipynb #2a58d01f
 def _tensors(probabilities, truth):
     "What torchmetrics wants: checked, as float64 and int64 tensors, and the number of attributes."
     p, y = _check(probabilities, truth)
     return torch.tensor(p, dtype=torch.float64), torch.tensor(y, dtype=torch.int64), y.shape[1]
 
-# %% ../nbs/04_metrics.ipynb #13d7431a
+# %% ../nbs/04_metrics.ipynb #9aa828fe
 def confusion_counts(
-    probabilities: np.ndarray,  # (n, attributes), each in [0, 1]; two attributes or more
+    probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
 ) -> np.ndarray:  # (4, attributes), int: true positives, false positives, true negatives, false negatives
     "How often each attribute was rightly or wrongly found, and rightly or wrongly not found, at the threshold 0.5."
-    counts = tm.multilabel_stat_scores(*_tensors(probabilities, truth), threshold=0.5, average=None)
-    return counts[:, :4].T.numpy()
+    tensors = _tensors(probabilities, truth)
+    counts = tm.multilabel_stat_scores(*tensors, threshold=0.5, average=None, validate_args=False)
+    return counts.reshape(-1, 5)[:, :4].T.numpy()  # the fifth is how many images have the attribute
 
-# %% ../nbs/04_metrics.ipynb #f6dae6e6
+# %% ../nbs/04_metrics.ipynb #ec8e1a3b
 def attribute_accuracy(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
@@ -63,7 +64,7 @@ def attribute_accuracy(
     tp, fp, tn, fn = confusion_counts(probabilities, truth)
     return (tp + tn) / (tp + fp + tn + fn)
 
-# %% ../nbs/04_metrics.ipynb #6b5ebe96
+# %% ../nbs/04_metrics.ipynb #3409be95
 def accuracy(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
@@ -71,7 +72,7 @@ def accuracy(
     "The share of all decisions, over images and attributes, that are right; yes is a probability above 0.5."
     return float(attribute_accuracy(probabilities, truth).mean())
 
-# %% ../nbs/04_metrics.ipynb #12263068
+# %% ../nbs/04_metrics.ipynb #3d9dfcc3
 def image_accuracy(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
@@ -80,7 +81,7 @@ def image_accuracy(
     p, y = _check(probabilities, truth)
     return ((p > 0.5) == y).mean(1)
 
-# %% ../nbs/04_metrics.ipynb #aedfe574
+# %% ../nbs/04_metrics.ipynb #4f240159
 def majority_guess(
     train_truth: np.ndarray,  # (images of the training split, attributes), bool
     n: int,  # how many images to guess for
@@ -89,7 +90,7 @@ def majority_guess(
     yes = _check_truth(train_truth).mean(0) > 0.5
     return np.tile(yes.astype(float), (n, 1))
 
-# %% ../nbs/04_metrics.ipynb #049c5d7c
+# %% ../nbs/04_metrics.ipynb #a04b0e26
 def majority_accuracy(
     train_truth: np.ndarray,  # (images of the training split, attributes), bool
     truth: np.ndarray,  # (n, attributes), bool: the images to be judged on
@@ -97,7 +98,7 @@ def majority_accuracy(
     "The accuracy of `majority_guess`, learnt from the training images and judged on others."
     return accuracy(majority_guess(train_truth, len(truth)), truth)
 
-# %% ../nbs/04_metrics.ipynb #90bf4a16
+# %% ../nbs/04_metrics.ipynb #e852875d
 def attribute_balanced_accuracy(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
@@ -107,7 +108,7 @@ def attribute_balanced_accuracy(
     with np.errstate(invalid="ignore"):  # 0/0 becomes NaN, as it should
         return (tp / (tp + fn) + tn / (tn + fp)) / 2
 
-# %% ../nbs/04_metrics.ipynb #b236ce71
+# %% ../nbs/04_metrics.ipynb #62f55650
 def _mean_of_defined(values):
     "The mean over the attributes that have a value, with a warning that counts the others."
     defined = ~np.isnan(values)
@@ -116,7 +117,7 @@ def _mean_of_defined(values):
         warnings.warn(f"{left_out}: no image here has them, or every image has", stacklevel=3)
     return float(values[defined].mean()) if defined.any() else float("nan")
 
-# %% ../nbs/04_metrics.ipynb #b87f5b56
+# %% ../nbs/04_metrics.ipynb #bd36f89d
 def balanced_accuracy(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
@@ -124,7 +125,7 @@ def balanced_accuracy(
     "The mean of `attribute_balanced_accuracy`; warns how many attributes it had to leave out."
     return _mean_of_defined(attribute_balanced_accuracy(probabilities, truth))
 
-# %% ../nbs/04_metrics.ipynb #4cd61ef3
+# %% ../nbs/04_metrics.ipynb #8815cb27
 def average_precision(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
@@ -134,10 +135,10 @@ def average_precision(
     mixed = (y.min(0).values < y.max(0).values).numpy()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="No positive samples")
-        areas = tm.multilabel_average_precision(p, y, attributes, average="none").double().numpy()
+        areas = tm.multilabel_average_precision(p, y, attributes, average=None, validate_args=False).double().numpy()
     return np.where(mixed, areas, np.nan)
 
-# %% ../nbs/04_metrics.ipynb #13eab403
+# %% ../nbs/04_metrics.ipynb #a4ab9558
 def mean_average_precision(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
@@ -145,7 +146,7 @@ def mean_average_precision(
     "The mean of `average_precision` over the attributes; warns how many it had to leave out."
     return _mean_of_defined(average_precision(probabilities, truth))
 
-# %% ../nbs/04_metrics.ipynb #60df9bbe
+# %% ../nbs/04_metrics.ipynb #2e644031
 def calibration_error(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
@@ -156,7 +157,7 @@ def calibration_error(
     below_one = p.clamp(max=np.nextafter(1, 0))
     return float(tm.binary_calibration_error(below_one.ravel(), y.ravel(), n_bins=bins, norm="l1"))
 
-# %% ../nbs/04_metrics.ipynb #c8d4e4f4
+# %% ../nbs/04_metrics.ipynb #f4f25a9c
 def calibration_curve(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
@@ -171,7 +172,7 @@ def calibration_curve(
     said, came_true = (np.bincount(which, a)[full] / count[full] for a in (p, y))
     return said, came_true, count[full]
 
-# %% ../nbs/04_metrics.ipynb #1e8cc23a
+# %% ../nbs/04_metrics.ipynb #b973f934
 def _check_values(values, groups):
     "The values, and for each the number of its group, or a ValueError."
     v = np.asarray(values, dtype=float)
@@ -185,7 +186,7 @@ def _check_values(values, groups):
         raise ValueError("there is one group or none: resampling needs two or more")
     return v, numbers
 
-# %% ../nbs/04_metrics.ipynb #4cc68ac8
+# %% ../nbs/04_metrics.ipynb #9c3f121e
 def bootstrap_means(
     values: np.ndarray,  # (images,), one finite value each
     groups: np.ndarray | None = None,  # (images,), the identity of each; None: each image stands alone
@@ -199,7 +200,7 @@ def bootstrap_means(
     draws = (rng.integers(len(sums), size=len(sums)) for _ in range(n))
     return np.array([sums[drawn].sum() / sizes[drawn].sum() for drawn in draws])
 
-# %% ../nbs/04_metrics.ipynb #2f6bf109
+# %% ../nbs/04_metrics.ipynb #69887260
 def bootstrap_interval(
     values: np.ndarray,  # (images,), one finite value each
     groups: np.ndarray | None = None,  # (images,), the identity of each; None: each image stands alone
@@ -213,14 +214,14 @@ def bootstrap_interval(
     low, high = np.quantile(bootstrap_means(values, groups, n, seed), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
-# %% ../nbs/04_metrics.ipynb #d743f307
+# %% ../nbs/04_metrics.ipynb #354ba0a7
 def resampling_unit(
     groups: np.ndarray | None,  # the identity of each image, or None where identities are unknown
 ) -> str:  # a phrase to print beside an interval
     "What `bootstrap_interval` draws when it is given these groups."
     return "images, since identities are unknown" if groups is None else "identities"
 
-# %% ../nbs/04_metrics.ipynb #ed45ca40
+# %% ../nbs/04_metrics.ipynb #c403de55
 def report(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool

@@ -8,7 +8,7 @@ Docs: https://celeba-nb.github.io/celeba_nb/model.html.md"""
 __all__ = ['conv_block', 'check_size', 'check_images', 'AttributeCNN', 'count_parameters', 'ReceptiveField', 'side',
            'layer_window', 'receptive_field', 'evaluating', 'predict']
 
-# %% ../nbs/02_model.ipynb #88a1569e
+# %% ../nbs/02_model.ipynb #b9be9020
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-# %% ../nbs/02_model.ipynb #28340da6
+# %% ../nbs/02_model.ipynb #26a6f15d
 def conv_block(
     inputs: int,  # channels that come in
     outputs: int,  # channels that go out: the number of kernels
@@ -24,7 +24,7 @@ def conv_block(
     "Convolution (3×3, padding 1), ReLU and max-pooling, which halves height and width."
     return [nn.Conv2d(inputs, outputs, kernel_size=3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
 
-# %% ../nbs/02_model.ipynb #969b52b7
+# %% ../nbs/02_model.ipynb #9dcdc57e
 def check_size(
     size: int,  # height and width of the images, in pixels
     blocks: int,  # how many blocks halve it
@@ -33,18 +33,18 @@ def check_size(
     if size < 1 or size % 2**blocks:
         raise ValueError(f"size is {size}, but {blocks} blocks halve it: take a multiple of {2**blocks}")
 
-# %% ../nbs/02_model.ipynb #ba923840
+# %% ../nbs/02_model.ipynb #3152f3fd
 def check_images(
     x: torch.Tensor,  # what should be a batch of images
     size: int,  # height and width that the network was built for, in pixels
 ) -> None:  # ValueError that says what x is, and what it should be
     "Refuse a batch that isn't of floats and of shape (n, 3, size, size)."
-    if x.ndim != 4 or x.shape[1:] != (3, size, size):
+    if x.shape[1:] != (3, size, size):
         raise ValueError(f"x has shape {tuple(x.shape)}, but this network takes (n, 3, {size}, {size})")
     if not x.is_floating_point():
         raise ValueError(f"x is {x.dtype}, but this network takes floats in [-1, 1]: normalise the images first")
 
-# %% ../nbs/02_model.ipynb #c1f5c71e
+# %% ../nbs/02_model.ipynb #079c688d
 class AttributeCNN(nn.Module):
     "Three blocks of convolution, ReLU and max-pooling, then two linear layers: one logit per attribute."
 
@@ -71,14 +71,14 @@ class AttributeCNN(nn.Module):
         check_images(x, self.size)
         return self.head(self.features(x))
 
-# %% ../nbs/02_model.ipynb #9fd68378
+# %% ../nbs/02_model.ipynb #7136c40a
 def count_parameters(
     net: nn.Module,  # any network or layer
 ) -> int:  # weights and biases, each counted once
     "How many numbers training has to find."
     return sum(p.numel() for p in net.parameters())
 
-# %% ../nbs/02_model.ipynb #f8093c35
+# %% ../nbs/02_model.ipynb #afffbb15
 class ReceptiveField(NamedTuple):
     "What the units of a layer can see, along one side of the image."
 
@@ -94,7 +94,7 @@ class ReceptiveField(NamedTuple):
         first = self.start + unit * self.stride
         return range(first, first + self.size)
 
-# %% ../nbs/02_model.ipynb #9af18ad5
+# %% ../nbs/02_model.ipynb #3e236bf5
 def side(
     value: int | tuple[int, int],  # as a layer keeps it: 3, or (3, 3); ValueError for (3, 5) or "same"
 ) -> int:  # the number for one side
@@ -104,7 +104,7 @@ def side(
         raise ValueError(f"{value!r} isn't one number for rows and columns: can't tell the receptive field")
     return numbers.pop()
 
-# %% ../nbs/02_model.ipynb #f4305210
+# %% ../nbs/02_model.ipynb #d747fbc0
 def layer_window(
     layer: nn.Module,  # convolution, pooling, ReLU or batch norm; ValueError for others
 ) -> tuple[int, int, int]:  # kernel size, stride and padding, in units of the layer's input
@@ -116,7 +116,7 @@ def layer_window(
     spread = side(getattr(layer, "dilation", 1))  # a dilated kernel leaves gaps between its weights
     return 1 + (side(layer.kernel_size) - 1) * spread, side(layer.stride), side(layer.padding)
 
-# %% ../nbs/02_model.ipynb #54972ea1
+# %% ../nbs/02_model.ipynb #0df41b1d
 def receptive_field(
     layers: Iterable[nn.Module],  # one after the other, as `layer_window` takes them; ValueError for others
 ) -> ReceptiveField:  # of the last layer's units, in pixels of the first layer's input
@@ -128,7 +128,7 @@ def receptive_field(
         stride *= step
     return ReceptiveField(size, stride, start)
 
-# %% ../nbs/02_model.ipynb #5179c46f
+# %% ../nbs/02_model.ipynb #61b052c2
 @contextmanager
 def evaluating(
     net: nn.Module,  # any network
@@ -142,7 +142,7 @@ def evaluating(
         for module, training in modes:
             module.training = training
 
-# %% ../nbs/02_model.ipynb #a08c9b22
+# %% ../nbs/02_model.ipynb #72d79cb4
 def predict(
     net: nn.Module,  # gives logits, as `AttributeCNN` does
     x: torch.Tensor,  # (n, 3, size, size), floats in [-1, 1], on the network's device

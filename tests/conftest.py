@@ -18,7 +18,7 @@ def cache_folder(tmp_path_factory):
 def sketch_faces(cache_folder):
     "Draws the sketch faces that a notebook finds where CELEBA_ROOT is unset: once, before the notebooks ask for them."
     drawn, printed = run([sys.executable, "-c", "from celeba_nb.data import find_root; find_root()"], ROOT,
-                         {"CELEBA_ROOT": None, "CELEBA_NB_CACHE": cache_folder}, timeout=300)
+                         {"CELEBA_ROOT": None, "CELEBA_NB_CACHE": cache_folder}, timeout=900)
     assert drawn, printed
 
 

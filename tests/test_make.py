@@ -100,6 +100,11 @@ def test_python_has_no_venv(tree):
     assert code and "no venv module" in only_line(shown)
 
 
+def test_python_does_not_run(tree):
+    code, shown = make(tree, "study", f"PYTHON={shutil.which('false')}")
+    assert code and "does not run: install Python 3.11 or newer" in only_line(shown)
+
+
 def test_git_is_missing(tree):
     (tree / ".venv").mkdir()
     (tree / ".venv" / "ready-dev").touch()

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tools.notebooks import ROOT, exercises, notebooks, read, run, solved, source, test_command, write
+from tools.notebooks import ROOT, exercises, notebook_command, notebooks, read, run, solved, source, write
 
 NOTEBOOKS = {path.stem: path for path in notebooks()}
 CELEBA = os.environ.get("CELEBA_ROOT")
@@ -28,7 +28,7 @@ def run_notebook(name, data, folder):
     env = {"CELEBA_NB_STRICT": "1", "MPLBACKEND": "Agg", "OMP_NUM_THREADS": threads, "PYTHONPATH": str(ROOT)}
     env["CELEBA_ROOT"] = CELEBA if data == "celeba" else None
     began = time.perf_counter()
-    command = test_command(folder / "nbs" / f"{name}.ipynb", os.environ.get("CELEBA_NB_FLAGS", ""))
+    command = notebook_command(folder / "nbs" / f"{name}.ipynb", os.environ.get("CELEBA_NB_FLAGS", ""))
     return *run(command, folder, env, TIME_LIMIT), time.perf_counter() - began
 
 
@@ -100,5 +100,5 @@ def test_runner(nb, passes, tmp_path):
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     write(solved(nb), tmp_path / "nb.ipynb")
     env = {"CELEBA_NB_STRICT": "1", "PYTHONPATH": str(ROOT)}
-    passed, printed = run(test_command(tmp_path / "nb.ipynb"), tmp_path, env, timeout=60)
+    passed, printed = run(notebook_command(tmp_path / "nb.ipynb"), tmp_path, env, timeout=60)
     assert passed is passes, printed

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.notebooks import PACKAGE, copy_project, module_of, notebooks, read, run, solved, source, test_command
+from tools.notebooks import PACKAGE, copy_project, module_of, notebook_command, notebooks, read, run, solved, source
 from tools.notebooks import write as write_notebook
 
 FLIP = {ast.Lt: ast.GtE, ast.GtE: ast.Lt, ast.Gt: ast.LtE, ast.LtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
@@ -141,7 +141,7 @@ def tests(tree, path, cache, time_limit):
     "Do the notebook's cells and the module's tests pass?"
     env = {"PYTHONPATH": str(tree), "CELEBA_NB_CACHE": str(cache), "CELEBA_NB_STRICT": "1", "CELEBA_ROOT": None,
            "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}
-    passed, printed = run(test_command(path), tree / "nbs", env, time_limit)
+    passed, printed = run(notebook_command(path), tree / "nbs", env, time_limit)
     unit = tree / "tests" / f"test_{module_of(read(path))}.py"
     if passed and unit.exists():
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(unit)]

@@ -121,7 +121,7 @@ def solved(nb, prove=True):
     "The notebook with each gap filled; with `prove`, each check is first made to fail on the open gap."
     nb = copy.deepcopy(nb)
     cells = nb["cells"]
-    for exercise in reversed(exercises(nb)):
+    for exercise in reversed([e for e in exercises(nb) if e.check and e.solution]):
         open_gap = cells[exercise.gap]
         check = source(cells[exercise.check])
         probe = PROBE.format(check=check, hint=exercise.hint, name=exercise.name)
@@ -138,7 +138,7 @@ sys.exit(not passed)
 """
 
 
-def test_command(path, flags=""):
+def notebook_command(path, flags=""):
     "The command that runs a notebook's cells as tests, in a process of its own."
     return [sys.executable, "-c", RUN, str(path), flags]
 
