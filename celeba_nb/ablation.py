@@ -11,7 +11,7 @@ __all__ = ['FLIP', 'METHODS', 'PAPER', 'EFFECTS', 'OUTCOMES', 'study_recipes', '
            'interval', 'verdict', 'effect_rows', 'percent', 'format_table', 'format_effects', 'plot_effects',
            'plot_study', 'save_study', 'order_share', 'power']
 
-# %% ../nbs/05_ablation.ipynb #09387375
+# %% ../nbs/05_ablation.ipynb #8d55353a
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,9 +22,9 @@ from scipy import stats
 from tqdm.auto import tqdm
 
 from .data import ImageCache, Labels
-from .train import Hook, Recipe, Run, choose_rows, load, resolve, run_name, save, train
+from .train import Hook, Recipe, Run, State, choose_rows, load, resolve, run_name, save, train
 
-# %% ../nbs/05_ablation.ipynb #91c99606
+# %% ../nbs/05_ablation.ipynb #3bc662fa
 FLIP = "celeba_nb.data.random_flip"
 METHODS = {
     "LR 0.001": {"lr": 0.001},
@@ -40,18 +40,18 @@ def study_recipes(
     "The four methods of the study."
     return {method: Recipe(**choices | own) for method, own in METHODS.items()}
 
-# %% ../nbs/05_ablation.ipynb #eb7f5327
+# %% ../nbs/05_ablation.ipynb #0964d68a
 PAPER = pd.DataFrame(
     {"test_accuracy": [0.8350, 0.8395, 0.8403, 0.8427], "valid_loss": [0.3756, 0.3673, 0.3642, 0.3547],
      "train_loss": [0.3572, 0.3490, 0.3355, 0.3469]},
     index=pd.Index(METHODS, name="method"),
 )  # what the study reports, from one run a method
 
-# %% ../nbs/05_ablation.ipynb #b6fd7134
+# %% ../nbs/05_ablation.ipynb #c5df9adf
 def plan_runs(
     recipes: dict[str, Recipe],  # method -> recipe; their seeds are replaced
-    seeds: list[int],
-    labels: Labels,
+    seeds: list[int],  # at least 0 each
+    labels: Labels,  # of the whole data set
 ) -> dict[tuple, Recipe]:  # (method, seed) -> resolved recipe; all methods of one seed, then of the next
     "What there is to run."
     return {(method, seed): resolve(replace(recipe, seed=seed), labels)
@@ -59,9 +59,9 @@ def plan_runs(
 
 
 def find_runs(
-    folder: Path,
+    folder: Path,  # of the run
     plan: dict,  # (method, seed) -> resolved recipe
-    labels: Labels,
+    labels: Labels,  # of the whole data set
 ) -> dict[tuple, Run]:  # those of the plan that are finished
     "Read the runs that are there already."
     folders = {key: folder / run_name(recipe, labels.fingerprint) for key, recipe in plan.items()}
@@ -69,9 +69,9 @@ def find_runs(
 
 
 def make_caches(
-    labels: Labels,
+    labels: Labels,  # of the whole data set
     recipes,  # resolved
-    progress: bool,
+    progress: bool,  # show a progress bar
 ) -> dict[int, ImageCache]:  # image size -> a cache of all images that are needed at this size
     "Decode each image once for all runs."
     rows = {}
@@ -87,21 +87,28 @@ def count_steps(
     "How many steps a run takes."
     return recipe.epochs * -(-recipe.train_images // recipe.batch_size)
 
-# %% ../nbs/05_ablation.ipynb #7d9757f9
+# %% ../nbs/05_ablation.ipynb #7382c631
 class StudyProgress(Hook):
     "One bar for all runs of a study, counted in steps."
 
-    def __init__(self, bar):
+    def __init__(
+        self,
+        bar: tqdm,  # over all steps of the study
+    ):
         self.bar = bar
 
-    def on_step(self, state):
+    def on_step(
+        self,
+        state: State,  # of the run, as it stands
+    ):
+        "One step further."
         self.bar.update()
 
-# %% ../nbs/05_ablation.ipynb #0a3bca11
+# %% ../nbs/05_ablation.ipynb #da4eb5e2
 def make_runs(
     plan: dict[tuple, Recipe],  # (method, seed) -> resolved recipe
-    labels: Labels,
-    folder: Path,
+    labels: Labels,  # of the whole data set
+    folder: Path,  # of the run
     progress: bool = True,  # show a bar: what is running, how long is left
     weights: bool = False,  # keep the weights of each run (68 MB each at 128×128)
 ) -> dict[tuple, Run]:  # (method, seed) -> run
@@ -118,7 +125,7 @@ def make_runs(
             runs[method, seed] = replace(run, weights=None)
     return {key: runs[key] for key in plan}
 
-# %% ../nbs/05_ablation.ipynb #2a970e13
+# %% ../nbs/05_ablation.ipynb #6ed7fd2c
 EFFECTS = {
     "flip": (-0.5, 0.5, -0.5, 0.5),
     "lower rate": (-0.5, -0.5, 0.5, 0.5),
@@ -131,7 +138,7 @@ OUTCOMES = {
     "test_mirrored_accuracy": "higher",
 }  # and which direction is the better one
 
-# %% ../nbs/05_ablation.ipynb #d32530a2
+# %% ../nbs/05_ablation.ipynb #ff66b5ae
 class Study:
     "Some recipes × some seeds, paired; each finished run is a folder of its own, and is never made twice."
 
@@ -146,7 +153,7 @@ class Study:
 
     def run(
         self,
-        labels: Labels,
+        labels: Labels,  # of the whole data set
         progress: bool = True,  # show a bar: what is running, how long is left
         weights: bool = False,  # keep the weights of each run
     ) -> "Study":  # itself, with `runs`: (method, seed) -> Run
@@ -185,7 +192,7 @@ class Study:
         "The study in one picture."
         return plot_study(self)
 
-# %% ../nbs/05_ablation.ipynb #e6a1cd59
+# %% ../nbs/05_ablation.ipynb #50b0dd18
 def method_table(
     metrics: pd.DataFrame,  # a row a run
     recipes: dict[str, Recipe],  # method -> recipe
@@ -217,9 +224,9 @@ def image_groups(
     rows = next(iter(study.runs.values())).predictions[f"{split}_rows"]
     return rows if study.labels.identity is None else study.labels.identity.to_numpy()[rows]
 
-# %% ../nbs/05_ablation.ipynb #827f93ae
+# %% ../nbs/05_ablation.ipynb #7de93712
 def image_outcomes(
-    run: Run,
+    run: Run,  # a finished one
     outcome: str,  # one of OUTCOMES
 ) -> np.ndarray:  # (images,), or (1,) for the training loss, whose images differ from seed to seed
     "A run's outcome for each image that it was measured on; the outcome is their mean."
@@ -230,7 +237,7 @@ def image_outcomes(
     probabilities = run.predictions[outcome.removesuffix("_accuracy")]
     return ((probabilities > 0.5) == run.predictions["test_truth"]).mean(1)
 
-# %% ../nbs/05_ablation.ipynb #3b876c34
+# %% ../nbs/05_ablation.ipynb #6a0324da
 def plot_outcome(
     study: Study,  # with finished runs
     outcome: str = "test_accuracy",  # one of OUTCOMES
@@ -250,11 +257,13 @@ def plot_outcome(
     ax.legend(fontsize=8)
     return ax
 
-# %% ../nbs/05_ablation.ipynb #c4c770a5
+# %% ../nbs/05_ablation.ipynb #0cdf4082
 def sign_flip_p(
     differences: np.ndarray,  # (n,): one a seed, the same methods in each
 ) -> float:  # in (0, 1]; the least that n seeds can give is 2 / 2^n
     "The exact two-sided sign-flip p-value of a mean difference (drawn signs above 16 seeds)."
+    if len(differences) == 1:
+        return 1.0  # turning the only sign gives a mean just as far from zero
     test = stats.permutation_test((differences,), np.mean, permutation_type="samples", vectorized=True,
                                   n_resamples=2**16, axis=-1, rng=0)
     return float(test.pvalue)
@@ -268,11 +277,11 @@ def holm(
     corrected = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
     return corrected[np.argsort(order)]
 
-# %% ../nbs/05_ablation.ipynb #e0c93c2b
+# %% ../nbs/05_ablation.ipynb #a914f7ae
 def bootstrap_counts(
-    rng: np.random.Generator,
+    rng: np.random.Generator,  # the source of chance
     n: int,  # things that are drawn from, with replacement, n times
-    repeats: int,
+    repeats: int,  # resamplings, at least 1
 ) -> np.ndarray:  # (repeats, n): how often each was drawn
     "Resampling with replacement, as counts."
     return rng.multinomial(n, np.full(n, 1 / n), size=repeats)
@@ -281,8 +290,8 @@ def bootstrap_counts(
 def hierarchical_means(
     values: np.ndarray,  # (seeds, images)
     groups: np.ndarray,  # (images,): images of one identity hang together
-    repeats: int = 4000,
-    seed: int = 0,
+    repeats: int = 4000,  # resamplings, at least 1
+    seed: int = 0,  # of the random numbers, at least 0
 ) -> np.ndarray:  # (repeats,): the mean over resampled seeds and resampled groups
     "A hierarchical bootstrap: each repeat draws seeds, and whole identities, anew."
     rng = np.random.default_rng(seed)
@@ -292,10 +301,10 @@ def hierarchical_means(
     drawn = bootstrap_counts(rng, len(sizes), repeats)
     return ((seeds @ sums) * drawn).sum(1) / (len(values) * (drawn @ sizes))
 
-# %% ../nbs/05_ablation.ipynb #7c8ef6fa
+# %% ../nbs/05_ablation.ipynb #13a2a7ae
 def expanded_level(
     n: int,  # seeds, at least 2
-    level: float = 0.95,
+    level: float = 0.95,  # in (0, 1): the share of intervals that hold the truth
 ) -> float:  # above `level`
     "The level of the bootstrap percentiles that makes up for few seeds (Hesterberg, 2015)."
     t = stats.t.ppf((1 + level) / 2, n - 1)
@@ -305,7 +314,7 @@ def expanded_level(
 def interval(
     values: np.ndarray,  # (seeds, images)
     groups: np.ndarray,  # (images,)
-    level: float = 0.95,
+    level: float = 0.95,  # in (0, 1): the share of intervals that hold the truth
 ) -> tuple[float, float]:  # (low, high); not a number with fewer than two seeds
     "The interval of a mean over seeds and images."
     if len(values) < 2:
@@ -314,12 +323,12 @@ def interval(
     low, high = np.quantile(hierarchical_means(values, groups), [tail, 1 - tail])
     return float(low), float(high)
 
-# %% ../nbs/05_ablation.ipynb #d15d3bbf
+# %% ../nbs/05_ablation.ipynb #5cf79657
 def verdict(
     mean: float,  # of the effect
     low: float,  # of its interval
-    high: float,
-    p_holm: float,
+    high: float,  # its upper end
+    p_holm: float,  # in [0, 1]
     n: int,  # seeds
     questions: int,  # that p_holm is corrected for
     better: str = "higher",  # or "lower": which direction helps
@@ -329,7 +338,7 @@ def verdict(
         return "helps" if (mean > 0) == (better == "higher") else "hurts"
     return "too few seeds to tell" if questions * 2 / 2**n >= 0.05 else "no difference seen"
 
-# %% ../nbs/05_ablation.ipynb #fd65ff91
+# %% ../nbs/05_ablation.ipynb #6d89a663
 def effect_rows(
     values: np.ndarray,  # (methods, seeds, images)
     groups: np.ndarray,  # (images,)
@@ -348,7 +357,7 @@ def effect_rows(
                      "wins": wins, "n": n, "verdict": verdict(mean, low, high, p_holm, n, len(effects), better)})
     return pd.DataFrame(rows)
 
-# %% ../nbs/05_ablation.ipynb #e0114b5d
+# %% ../nbs/05_ablation.ipynb #6ffa7110
 def percent(
     value: float,  # a fraction
     sign: bool = False,  # show the sign of a difference
@@ -388,7 +397,7 @@ def format_effects(
     } for row in effects.itertuples(index=False)])
     return shown.to_string(index=False)
 
-# %% ../nbs/05_ablation.ipynb #16e7e8e7
+# %% ../nbs/05_ablation.ipynb #8023f583
 def plot_effects(
     effects: pd.DataFrame,  # as `Study.effects` gives them
     outcome: str = "test_accuracy",  # one of OUTCOMES
@@ -405,7 +414,7 @@ def plot_effects(
            title="Effects with 95% intervals")
     return ax
 
-# %% ../nbs/05_ablation.ipynb #e11cb55c
+# %% ../nbs/05_ablation.ipynb #9f0d4281
 def plot_study(
     study: Study,  # with finished runs
 ) -> plt.Figure:
@@ -415,7 +424,7 @@ def plot_study(
     plot_effects(study.effects(), ax=right)
     return figure
 
-# %% ../nbs/05_ablation.ipynb #a5485902
+# %% ../nbs/05_ablation.ipynb #5b62361c
 def save_study(
     study: Study,  # with finished runs
 ) -> list[Path]:  # runs.csv, table.csv, effects.csv and study.png, in the study's folder
@@ -428,11 +437,11 @@ def save_study(
     plt.close(figure)
     return [study.folder / name for name in ("runs.csv", "table.csv", "effects.csv", "study.png")]
 
-# %% ../nbs/05_ablation.ipynb #339a6b7a
+# %% ../nbs/05_ablation.ipynb #8d8017c5
 def order_share(
     values: np.ndarray,  # (methods, seeds), the methods in the order that is claimed, worst first
-    repeats: int = 20_000,
-    seed: int = 0,
+    repeats: int = 20_000,  # resamplings, at least 1
+    seed: int = 0,  # of the random numbers, at least 0
 ) -> float:  # in [0, 1]
     "The chance that one run a method, each with a seed of its own, gives the claimed order."
     rng = np.random.default_rng(seed)
@@ -440,12 +449,12 @@ def order_share(
     drawn = values[np.arange(methods), rng.integers(seeds, size=(repeats, methods))]
     return float((np.diff(drawn, axis=1) > 0).all(1).mean())
 
-# %% ../nbs/05_ablation.ipynb #591dd7a4
+# %% ../nbs/05_ablation.ipynb #475d2044
 def power(
     differences: np.ndarray,  # (effects, seeds): of finished runs
     n: int,  # seeds of the study that is imagined
-    repeats: int = 400,
-    seed: int = 0,
+    repeats: int = 400,  # resamplings, at least 1
+    seed: int = 0,  # of the random numbers, at least 0
 ) -> np.ndarray:  # (effects,): in [0, 1]
     "The chance that a study with n seeds finds each effect (corrected p below 0.05), by resampling finished runs."
     rng = np.random.default_rng(seed)

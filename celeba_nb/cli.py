@@ -9,7 +9,7 @@ __all__ = ['app', 'RootOption', 'JsonOption', 'OutOption', 'STUDY_SIZES', 'SKETC
            'write_json', 'records', 'open_labels', 'study_sizes', 'study', 'show_study', 'train_command',
            'recipe_from_options', 'evaluate', 'evaluate_command', 'sketch']
 
-# %% ../nbs/14_cli.ipynb #0e127aab
+# %% ../nbs/14_cli.ipynb #904d8277
 import json
 import os
 import time
@@ -27,7 +27,7 @@ from .metrics import report
 from .sketch import make_sketch
 from .train import Recipe, Run, TrainingError, compute_logits, cpu_threads, load, train
 
-# %% ../nbs/14_cli.ipynb #4c9519cf
+# %% ../nbs/14_cli.ipynb #255640d8
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   help="Facial attributes on CelebA: draw sketch faces, train, evaluate, and run the study.")
 
@@ -49,7 +49,7 @@ def one_line_errors(
 
 def write_json(
     path: Path | None,  # None: nothing is written
-    content: dict,
+    content: dict,  # what JSON can hold
 ):
     "Write a result for other programs."
     if path is not None:
@@ -58,12 +58,12 @@ def write_json(
 
 
 def records(
-    table: pd.DataFrame,
+    table: pd.DataFrame,  # any
 ) -> list[dict]:  # a dict a row; what is not a number becomes None, since JSON has no NaN
     "The rows of a table, for JSON."
     return json.loads(table.to_json(orient="records", double_precision=15))
 
-# %% ../nbs/14_cli.ipynb #94887bd8
+# %% ../nbs/14_cli.ipynb #4476565f
 RootOption = Annotated[Path | None, typer.Option("--root", help="The CelebA folder. Default: $CELEBA_ROOT, else sketch faces.")]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file, as JSON.")]
 OutOption = Annotated[Path, typer.Option("--out", help="The folder to write.")]
@@ -80,7 +80,7 @@ def open_labels(
                f"{counts.get('test', 0):,} test)")
     return labels
 
-# %% ../nbs/14_cli.ipynb #05fbc415
+# %% ../nbs/14_cli.ipynb #61ba3e4d
 STUDY_SIZES = {"train_images": 1000, "valid_images": None, "test_images": None, "epochs": 5, "size": 128}
 SKETCH_SIZES = {"train_images": 500, "valid_images": 300, "test_images": 500, "epochs": 5, "size": 64}
 
@@ -96,7 +96,7 @@ def study_sizes(
                    f"({defaults['train_images']} training images at {defaults['size']}×{defaults['size']}).")
     return defaults | {key: value for key, value in given.items() if value is not None}
 
-# %% ../nbs/14_cli.ipynb #a3f4549e
+# %% ../nbs/14_cli.ipynb #4fbbc160
 @app.command()
 def study(
     root: RootOption = None,
@@ -127,8 +127,8 @@ def study(
 
 def show_study(
     study: Study,  # with finished runs
-    seconds: float,
-    json_file: Path | None,
+    seconds: float,  # that it took
+    json_file: Path | None,  # None: no JSON
 ):
     "Print a study's table, effects and files, and write its JSON."
     table, effects = study.table(), study.effects()
@@ -139,7 +139,7 @@ def show_study(
     write_json(json_file, {"rows": records(table), "effects": records(effects[on_accuracy].drop(columns="outcome")),
                            "effects_other": records(effects[~on_accuracy]), "seconds": seconds})
 
-# %% ../nbs/14_cli.ipynb #45a3fd54
+# %% ../nbs/14_cli.ipynb #8ab943ab
 @app.command("train")
 def train_command(
     root: RootOption = None,
@@ -195,10 +195,10 @@ def recipe_from_options(
     threads = choices["threads"]
     return Recipe(**choices | arguments | {"threads": int(threads) if threads.isdigit() else threads})
 
-# %% ../nbs/14_cli.ipynb #af86e35c
+# %% ../nbs/14_cli.ipynb #8ee085a9
 def evaluate(
     run: Run,  # with weights
-    labels: Labels,
+    labels: Labels,  # of any CelebA folder
     split: str = "test",  # "train", "valid" or "test"
 ) -> dict:  # what `celeba_nb.metrics.report` gives
     "What a trained network gets right on a split of some labels."
@@ -229,13 +229,13 @@ def evaluate_command(
             typer.echo(f"{key.replace('_', ' '):24}" + (f"{found[key]:,}" if key == "images" else f"{found[key]:.4f}"))
         write_json(json_file, found | {"seconds": time.perf_counter() - began})
 
-# %% ../nbs/14_cli.ipynb #b2dff204
+# %% ../nbs/14_cli.ipynb #093ce993
 @app.command()
 def sketch(
     out: Annotated[Path, typer.Argument(help="The folder to make; it must not hold anything yet.")],
-    train_images: Annotated[int, typer.Option("--train-images", min=1)] = 2000,
-    valid_images: Annotated[int, typer.Option("--valid-images", min=1)] = 500,
-    test_images: Annotated[int, typer.Option("--test-images", min=1)] = 500,
+    train_images: Annotated[int, typer.Option("--train-images", min=1, help="Faces to train on.")] = 2000,
+    valid_images: Annotated[int, typer.Option("--valid-images", min=1, help="Faces to validate with.")] = 500,
+    test_images: Annotated[int, typer.Option("--test-images", min=1, help="Faces to test with.")] = 500,
     seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same faces.")] = 0,
     label_noise: Annotated[float, typer.Option(min=0, max=1, help="Share of the labels to flip on purpose.")] = 0.0,
 ):

@@ -9,7 +9,7 @@ __all__ = ['SPLITS', 'HUB', 'HUB_LIST', 'BY_HAND', 'FAST', 'RESIZE', 'DataError'
            'find_root', 'download_celeba', 'normalize', 'denormalize', 'decode', 'ImageCache', 'random_flip', 'Batches',
            'draw_rows']
 
-# %% ../nbs/01_data.ipynb #84f67a18
+# %% ../nbs/01_data.ipynb #c6ba5197
 import csv
 import hashlib
 import io
@@ -43,11 +43,11 @@ from tqdm.auto import tqdm
 from . import sketch
 from .sketch import ATTRIBUTES, make_sketch
 
-# %% ../nbs/01_data.ipynb #439e0490
+# %% ../nbs/01_data.ipynb #fcb21e98
 class DataError(ValueError):
     "Something is wrong with the data: the message names the file, the line, and what to do."
 
-# %% ../nbs/01_data.ipynb #3866bbdd
+# %% ../nbs/01_data.ipynb #86f114ab
 def _lines(path):
     "(line number, fields) of each line of a text or CSV file that isn't blank."
     with open(path, encoding="utf-8-sig") as file:
@@ -58,13 +58,13 @@ def _lines(path):
         except (UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"{path}: not a table of text ({error}). Fetch the file again.") from None
 
-# %% ../nbs/01_data.ipynb #c3932d5e
+# %% ../nbs/01_data.ipynb #87004a9f
 def _check_name(name, where):
     "Refuse a name that isn't a plain file name."
     if not name or name in (".", "..") or re.search(r"[/\\:\0]", name):
         raise DataError(f"{where}: {name!r} is not a plain file name. Give the name of the image without a folder.")
 
-# %% ../nbs/01_data.ipynb #50c84742
+# %% ../nbs/01_data.ipynb #ec3692f9
 def _table(path, rows, width, meaning, expected):
     "name -> list of `width` values, translated by `meaning`; what it refuses is not `expected`."
     table, lines = {}, {}
@@ -84,7 +84,7 @@ def _table(path, rows, width, meaning, expected):
         raise DataError(f"{path}: no line names an image. Fetch the file again.")
     return table
 
-# %% ../nbs/01_data.ipynb #292117ed
+# %% ../nbs/01_data.ipynb #3601491c
 def _accepts(meaning, value):
     "Whether `meaning` can translate the value."
     try:
@@ -93,7 +93,7 @@ def _accepts(meaning, value):
         return False
     return True
 
-# %% ../nbs/01_data.ipynb #349797c6
+# %% ../nbs/01_data.ipynb #44a5ddde
 def _check_columns(columns, where):
     "Refuse columns that are not the forty attributes, each once."
     problems = {
@@ -105,7 +105,7 @@ def _check_columns(columns, where):
     if text:
         raise DataError(f"{where}: columns {text}. Mend the header, or fetch the file again.")
 
-# %% ../nbs/01_data.ipynb #498ed09e
+# %% ../nbs/01_data.ipynb #084e55e5
 def _read_count(path, rows):
     "The number of images, which a text file gives in its first line."
     number, first = next(rows, (1, []))
@@ -113,7 +113,7 @@ def _read_count(path, rows):
         raise DataError(f"{path}, line {number}: the number of images should stand here, alone. Add that line.")
     return number, int(first[0])
 
-# %% ../nbs/01_data.ipynb #4427ca3a
+# %% ../nbs/01_data.ipynb #f9467a56
 def _read_attributes(path):
     "The attribute file as a frame of bool, sorted by file name."
     rows, text = _lines(path), path.suffix == ".txt"
@@ -128,7 +128,7 @@ def _read_attributes(path):
     frame = pd.DataFrame(np.array(list(table.values()), dtype=bool), index=list(table), columns=columns)
     return frame[list(ATTRIBUTES)].sort_index()
 
-# %% ../nbs/01_data.ipynb #f01cf9aa
+# %% ../nbs/01_data.ipynb #f92aff39
 SPLITS = ("train", "valid", "test")  # the partition file writes them as 0, 1, 2
 
 
@@ -140,7 +140,7 @@ def _read_column(path, meaning, expected):
     table = _table(path, rows, 1, meaning, expected)
     return pd.Series([value for (value,) in table.values()], index=list(table))
 
-# %% ../nbs/01_data.ipynb #d6eff7cc
+# %% ../nbs/01_data.ipynb #f095ecda
 def _read_partition(path):
     "The partition file as a series of train, valid and test."
     return _read_column(path, dict(zip("012", SPLITS)).__getitem__, "0, 1 or 2 (train, valid, test)").astype(object)
@@ -150,7 +150,7 @@ def _read_identities(path):
     "The identity file as a series of whole numbers."
     return _read_column(path, int, "the number of a person").astype(np.int64)
 
-# %% ../nbs/01_data.ipynb #7ad282e5
+# %% ../nbs/01_data.ipynb #0353e7d3
 def _same_names(frame, other, path):
     "`other` in the order of `frame`; both must name the same images."
     for names, text in [(frame.index.difference(other.index), "doesn't name"),
@@ -160,7 +160,7 @@ def _same_names(frame, other, path):
                             "Both files must be about the same images: fetch both again.")
     return other.loc[frame.index]
 
-# %% ../nbs/01_data.ipynb #f126c1e9
+# %% ../nbs/01_data.ipynb #fea973c3
 class _Folder:
     "Images as files in a folder."
 
@@ -177,7 +177,7 @@ class _Folder:
     def read(self, name):
         return (self.path / name).read_bytes()
 
-# %% ../nbs/01_data.ipynb #664aed33
+# %% ../nbs/01_data.ipynb #bc37e9e8
 class _Zip:
     "Images inside a zip archive."
 
@@ -207,7 +207,7 @@ class _Zip:
     def __setstate__(self, path):
         self.__init__(path)
 
-# %% ../nbs/01_data.ipynb #3fa8df00
+# %% ../nbs/01_data.ipynb #029cc593
 def _members(archive, path):
     "name -> member of the archive, for each file in it."
     members = {}
@@ -221,7 +221,7 @@ def _members(archive, path):
             raise DataError(f"{path}: two members are called {name}. Fetch the archive again.")
     return members
 
-# %% ../nbs/01_data.ipynb #2220692d
+# %% ../nbs/01_data.ipynb #59123957
 class _Parquet:
     "Images inside parquet files, read one row group at a time."
 
@@ -247,7 +247,7 @@ class _Parquet:
     def __setstate__(self, place):
         self.__init__(place)
 
-# %% ../nbs/01_data.ipynb #ea3273d7
+# %% ../nbs/01_data.ipynb #4a0c7487
 def _read_group(file, group):
     "The encoded images of one row group."
     try:
@@ -256,7 +256,7 @@ def _read_group(file, group):
         raise DataError(f"{file}, row group {group}: {error}. Fetch the file again.") from None
     return table["image"].combine_chunks().field("bytes")
 
-# %% ../nbs/01_data.ipynb #689d03f1
+# %% ../nbs/01_data.ipynb #b44e0a3f
 @dataclass(frozen=True, eq=False)
 class Labels:
     "What is known of each image, and the way to its bytes."
@@ -299,7 +299,7 @@ class Labels:
         "A short name for exactly this data: other images or other labels have another."
         return _fingerprint(self)
 
-# %% ../nbs/01_data.ipynb #da803f9b
+# %% ../nbs/01_data.ipynb #b60454fd
 def _fingerprint(labels):
     names = list(labels.attributes.index)
     digest = hashlib.blake2b(digest_size=16)
@@ -309,7 +309,7 @@ def _fingerprint(labels):
         digest.update(labels.read(row))
     return digest.hexdigest()
 
-# %% ../nbs/01_data.ipynb #1b0987f5
+# %% ../nbs/01_data.ipynb #ed690199
 def _find(root, name):
     "The file or folder of that name in root or one level below; None if there is none."
     return next((path for path in [root / name, *sorted(root.glob(f"*/{name}"))] if path.exists()), None)
@@ -327,7 +327,7 @@ def _find_images(root):
     state = f"{folder} is empty" if folder else f"{root}: neither img_align_celeba/ nor img_align_celeba.zip is here"
     raise DataError(f"{state}. Put CelebA's aligned images there; download_celeba says where to get them.")
 
-# %% ../nbs/01_data.ipynb #79d3ebfd
+# %% ../nbs/01_data.ipynb #f73151ca
 def _read_files(root, suffix):
     "Layouts 1 to 3: label files, and images in a folder or an archive."
     attribute_file = _find(root, f"list_attr_celeba{suffix}")
@@ -342,7 +342,7 @@ def _read_files(root, suffix):
         identity = _same_names(attributes, _read_identities(identity_file), identity_file)
     return Labels(attributes, split, identity, root, _find_images(root))
 
-# %% ../nbs/01_data.ipynb #77e0c1b4
+# %% ../nbs/01_data.ipynb #6a589d4b
 def _read_shard(file):
     "The labels of one parquet file: a frame with name, split and place of each image beside its columns."
     split = re.match("train|valid|test", file.name) or re.match("train|valid|test", file.parent.name)
@@ -356,7 +356,7 @@ def _read_shard(file):
     place = [(file, group, row) for group, size in enumerate(sizes) for row in range(size)]
     return _as_bool(frame, file).assign(name=names, split=split[0], place=place)
 
-# %% ../nbs/01_data.ipynb #3861efaa
+# %% ../nbs/01_data.ipynb #185f051b
 def _open_parquet(file):
     "The opened file, if its columns are those of flwrlabs/celeba."
     try:
@@ -379,7 +379,7 @@ def _as_bool(frame, file):
                         "Fetch the file again.")
     return frame.assign(**{a: frame[a].astype(int) == 1 for a in ATTRIBUTES})
 
-# %% ../nbs/01_data.ipynb #3ad9c6bf
+# %% ../nbs/01_data.ipynb #26c31426
 def _parquet_files(root):
     return sorted([*root.glob("*.parquet"), *root.glob("*/*.parquet")])
 
@@ -397,7 +397,7 @@ def _read_parquet(root):
     images = _Parquet(frame["place"].to_dict())
     return Labels(frame[list(ATTRIBUTES)], frame["split"].astype(object), identity, root, images)
 
-# %% ../nbs/01_data.ipynb #6f5b3049
+# %% ../nbs/01_data.ipynb #c375a952
 def _layout(root):
     "How the labels lie in root: .txt, .csv, .parquet, or None if there are none."
     files = (suffix for suffix in (".txt", ".csv") if _find(root, f"list_attr_celeba{suffix}"))
@@ -414,7 +414,7 @@ def _start(root):
              root.absolute().parent] and _layout(parent)]
     return above[0] if above else root
 
-# %% ../nbs/01_data.ipynb #b9603b27
+# %% ../nbs/01_data.ipynb #4e9acdea
 def _read_layout(root):
     layout = _layout(root)
     if layout is None:
@@ -422,7 +422,7 @@ def _read_layout(root):
                         "of images, give the one above; if you have none yet, download_celeba says where to get them.")
     return _read_parquet(root) if layout == ".parquet" else _read_files(root, layout)
 
-# %% ../nbs/01_data.ipynb #15ac2e2d
+# %% ../nbs/01_data.ipynb #621c71d8
 def read_celeba(
     root: str | Path,  # the folder of label files and images, in one of the four layouts; DataError if they are flawed
 ) -> Labels:  # sorted by file name; labels of absent images are dropped, and a warning says how many
@@ -437,7 +437,7 @@ def read_celeba(
     warnings.warn(f"{(~there).sum():,} of {len(labels):,} labelled images are absent: {there.sum():,} stay.", stacklevel=2)
     return labels.take(np.flatnonzero(there))
 
-# %% ../nbs/01_data.ipynb #20d1e21a
+# %% ../nbs/01_data.ipynb #45c8aa55
 def cache_folder() -> Path:  # need not exist yet
     "Where made things are kept: $CELEBA_NB_CACHE, else `celeba_nb` in the user's cache folder."
     if os.environ.get("CELEBA_NB_CACHE"):
@@ -446,7 +446,7 @@ def cache_folder() -> Path:  # need not exist yet
     home = homes.get(sys.platform) or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(home).expanduser() / "celeba_nb"
 
-# %% ../nbs/01_data.ipynb #018982af
+# %% ../nbs/01_data.ipynb #5777eae2
 def find_root() -> Path:  # a folder for `read_celeba`; DataError if CELEBA_ROOT is not a folder
     "$CELEBA_ROOT if that is set; else sketch faces, drawn once and kept in the cache folder."
     chosen = os.environ.get("CELEBA_ROOT")
@@ -468,7 +468,7 @@ def _sketch_root(folder):
             make_sketch(root)
     return root
 
-# %% ../nbs/01_data.ipynb #6e0088d3
+# %% ../nbs/01_data.ipynb #5b8c421f
 HUB = "https://huggingface.co"
 HUB_LIST = "{base}/api/datasets/flwrlabs/celeba/parquet/img_align%2Bidentity%2Battr/{split}"
 BY_HAND = """Not fetched ({error}). By hand, either
@@ -496,7 +496,7 @@ def download_celeba(
         raise DataError(BY_HAND.format(error=error, root=root)) from error
     return root
 
-# %% ../nbs/01_data.ipynb #07a7defd
+# %% ../nbs/01_data.ipynb #ecc56d1f
 def _fetch_hub(root, base_url, progress):
     "The parquet files of each split, one after the other."
     for split in ("train", "validation", "test"):
@@ -519,7 +519,7 @@ def _fetch(address, path, progress):
             raise OSError(f"{address} broke off after {file.tell():,} of {total:,} bytes")
     os.replace(part, path)
 
-# %% ../nbs/01_data.ipynb #bfb7b137
+# %% ../nbs/01_data.ipynb #6a629797
 def normalize(
     x: torch.Tensor,  # any shape, uint8, 0 to 255
 ) -> torch.Tensor:  # same shape, float32, -1 to 1
@@ -533,7 +533,7 @@ def denormalize(
     "Scale back, for showing."
     return x.float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
 
-# %% ../nbs/01_data.ipynb #3e566359
+# %% ../nbs/01_data.ipynb #84a50f70
 FAST = hasattr(vision, "decode_jpeg")  # torchvision means to drop its decoder one day; Pillow finds the same pixels
 
 
@@ -555,7 +555,7 @@ def _decode_jpeg(data):
 def _decode_other(data):
     return torch.from_numpy(np.array(Image.open(io.BytesIO(data)).convert("RGB"))).permute(2, 0, 1)
 
-# %% ../nbs/01_data.ipynb #070df465
+# %% ../nbs/01_data.ipynb #092bc4f4
 @contextmanager
 def _one_torch_thread():
     "While our threads share the work, torch must not divide each piece again."
@@ -566,7 +566,7 @@ def _one_torch_thread():
     finally:
         torch.set_num_threads(threads)
 
-# %% ../nbs/01_data.ipynb #81d08123
+# %% ../nbs/01_data.ipynb #fe9514d4
 def _decode_some(labels, size, rows):
     "The images of some rows, (k, size, size, 3), and a remark on each that can't be decoded."
     images, broken = np.zeros((len(rows), size, size, 3), np.uint8), []
@@ -577,13 +577,13 @@ def _decode_some(labels, size, rows):
             broken.append(f"{labels.attributes.index[row]} ({_reason(error)})")
     return images, broken
 
-# %% ../nbs/01_data.ipynb #36fb244c
+# %% ../nbs/01_data.ipynb #0fc7c357
 def _reason(error):
     "What a decoder says, without where in its code it says so."
     text = str(error).split("\n")[0]
     return re.sub(r"^.*\.cpp:\d+, |<_io\S+ object at \w+>", "", text).strip()[:80]
 
-# %% ../nbs/01_data.ipynb #4d35357e
+# %% ../nbs/01_data.ipynb #680b17dc
 def _decode_into(path, labels, rows, size, progress, window=512):
     "Write the decoded images one after the other, with no more than a window of them in memory."
     workers, broken = os.cpu_count() or 1, []
@@ -601,7 +601,7 @@ def _decode_into(path, labels, rows, size, progress, window=512):
         raise DataError(f"{labels.root}: {len(broken):,} image(s) can't be decoded: {', '.join(broken[:10])}"
                         f"{', …' * (len(broken) > 10)}. Fetch them again, or delete them: absent images are left out.")
 
-# %% ../nbs/01_data.ipynb #ee150cce
+# %% ../nbs/01_data.ipynb #ebf82937
 RESIZE = "bilinear, antialiased, whole image to a square, version 1"  # change it, and every cache is made anew
 
 
@@ -616,7 +616,7 @@ def _complete(path, length):
     "Whether the file is there and whole: its index is written last."
     return path.with_suffix(".json").exists() and path.exists() and path.stat().st_size == length
 
-# %% ../nbs/01_data.ipynb #038ae17f
+# %% ../nbs/01_data.ipynb #750e1c42
 def _build(path, labels, rows, size, progress):
     "Make the file and its index, unless another process did so while we waited."
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -634,7 +634,7 @@ def _build(path, labels, rows, size, progress):
             images.unlink(missing_ok=True)
             index.unlink(missing_ok=True)
 
-# %% ../nbs/01_data.ipynb #1a2c4514
+# %% ../nbs/01_data.ipynb #20fe1869
 class _Mapped:
     "Images in a file, as an array."
 
@@ -649,7 +649,7 @@ class _Mapped:
     def __getstate__(self):
         return {name: value for name, value in self.__dict__.items() if name != "images"}
 
-# %% ../nbs/01_data.ipynb #f2f81555
+# %% ../nbs/01_data.ipynb #736bc25c
 class ImageCache(_Mapped):
     "Images decoded once, in a file on the disk from which batches are read."
 
@@ -684,7 +684,7 @@ class ImageCache(_Mapped):
         images[order] = self.images[position[order]]
         return torch.from_numpy(images).permute(0, 3, 1, 2)
 
-# %% ../nbs/01_data.ipynb #dc3182dc
+# %% ../nbs/01_data.ipynb #497c84da
 def _positions(cache, rows):
     "Where these rows stand in the file of the cache."
     known = (rows >= 0) & (rows < len(cache.labels))
@@ -694,7 +694,7 @@ def _positions(cache, rows):
                         "Make an ImageCache of all the rows that you need.")
     return cache.position[rows]
 
-# %% ../nbs/01_data.ipynb #c7b289fe
+# %% ../nbs/01_data.ipynb #85661021
 def random_flip(
     x: torch.Tensor,  # (b, 3, h, w)
     generator: torch.Generator | None,  # where the chance comes from, on the CPU; None: torch's own
@@ -704,7 +704,7 @@ def random_flip(
     chosen = (torch.rand(len(x), generator=generator) < p).to(x.device)
     return torch.where(chosen[:, None, None, None], x.flip(-1), x)
 
-# %% ../nbs/01_data.ipynb #453334d6
+# %% ../nbs/01_data.ipynb #24478ee1
 def _epoch(n, generator):
     "The order of an epoch, and the seed of its augmentation; both are drawn, whether they are used or not."
     if generator is None:
@@ -712,7 +712,7 @@ def _epoch(n, generator):
     order = torch.randperm(n, generator=generator)
     return order, int(torch.randint(2**62, (), generator=generator))
 
-# %% ../nbs/01_data.ipynb #ce9c912d
+# %% ../nbs/01_data.ipynb #fd5f9ee1
 def _batch(batches, order, seed, i):
     "Batch i of an epoch; its chance depends on the epoch's seed and on i alone."
     chosen = order[i * batches.batch_size : (i + 1) * batches.batch_size]
@@ -721,7 +721,7 @@ def _batch(batches, order, seed, i):
         x = batches.augment(x, torch.Generator().manual_seed(seed + i))
     return x.to(batches.dtype, memory_format=torch.channels_last), batches.truth[chosen].to(batches.device)
 
-# %% ../nbs/01_data.ipynb #b1a4bf56
+# %% ../nbs/01_data.ipynb #908cfc0f
 class Batches:
     "Batches (x, y) of some rows: with a generator shuffled and augmented at random, without one in order."
 
@@ -755,7 +755,7 @@ class Batches:
         order, seed = _epoch(len(self.rows), self.generator)
         return (_batch(self, order, seed, i) for i in range(start, len(self)))
 
-# %% ../nbs/01_data.ipynb #34ce9a87
+# %% ../nbs/01_data.ipynb #2f02d65b
 def draw_rows(
     labels: Labels,  # to choose from
     split: str,  # "train", "valid" or "test"

@@ -10,14 +10,14 @@ __all__ = ['confusion_counts', 'attribute_accuracy', 'accuracy', 'image_accuracy
            'calibration_error', 'calibration_curve', 'bootstrap_means', 'bootstrap_interval', 'resampling_unit',
            'report']
 
-# %% ../nbs/04_metrics.ipynb #df6f81d3
+# %% ../nbs/04_metrics.ipynb #abccf38d
 import warnings
 
 import numpy as np
 import torch
 from torchmetrics.functional import classification as tm
 
-# %% ../nbs/04_metrics.ipynb #c71f756c
+# %% ../nbs/04_metrics.ipynb #bfc4ecb9
 def _check_truth(truth):
     "The truth as a bool array, or a ValueError."
     y = np.asarray(truth)
@@ -27,7 +27,7 @@ def _check_truth(truth):
         raise ValueError("truth holds other values than 0 and 1 (CelebA's files write -1 for no: compare with > 0)")
     return y.astype(bool)
 
-# %% ../nbs/04_metrics.ipynb #62c57e49
+# %% ../nbs/04_metrics.ipynb #4c5f21c5
 def _check(probabilities, truth):
     "Both as arrays, or a ValueError that says what is wrong with them."
     p, y = np.asarray(probabilities), _check_truth(truth)
@@ -39,13 +39,13 @@ def _check(probabilities, truth):
         raise ValueError(f"probabilities from {p.min():.4g} to {p.max():.4g}, not in [0, 1]: logits? Apply sigmoid")
     return p, y
 
-# %% ../nbs/04_metrics.ipynb #2a58d01f
+# %% ../nbs/04_metrics.ipynb #6c566de6
 def _tensors(probabilities, truth):
     "What torchmetrics wants: checked, as float64 and int64 tensors, and the number of attributes."
     p, y = _check(probabilities, truth)
     return torch.tensor(p, dtype=torch.float64), torch.tensor(y, dtype=torch.int64), y.shape[1]
 
-# %% ../nbs/04_metrics.ipynb #9aa828fe
+# %% ../nbs/04_metrics.ipynb #a648a2fa
 def confusion_counts(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
@@ -55,7 +55,7 @@ def confusion_counts(
     counts = tm.multilabel_stat_scores(*tensors, threshold=0.5, average=None, validate_args=False)
     return counts.reshape(-1, 5)[:, :4].T.numpy()  # the fifth is how many images have the attribute
 
-# %% ../nbs/04_metrics.ipynb #ec8e1a3b
+# %% ../nbs/04_metrics.ipynb #b5ab0eeb
 def attribute_accuracy(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
@@ -64,7 +64,7 @@ def attribute_accuracy(
     tp, fp, tn, fn = confusion_counts(probabilities, truth)
     return (tp + tn) / (tp + fp + tn + fn)
 
-# %% ../nbs/04_metrics.ipynb #3409be95
+# %% ../nbs/04_metrics.ipynb #79f275e6
 def accuracy(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
@@ -72,7 +72,7 @@ def accuracy(
     "The share of all decisions, over images and attributes, that are right; yes is a probability above 0.5."
     return float(attribute_accuracy(probabilities, truth).mean())
 
-# %% ../nbs/04_metrics.ipynb #3d9dfcc3
+# %% ../nbs/04_metrics.ipynb #05b04d2f
 def image_accuracy(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
@@ -81,7 +81,7 @@ def image_accuracy(
     p, y = _check(probabilities, truth)
     return ((p > 0.5) == y).mean(1)
 
-# %% ../nbs/04_metrics.ipynb #4f240159
+# %% ../nbs/04_metrics.ipynb #a7a3778a
 def majority_guess(
     train_truth: np.ndarray,  # (images of the training split, attributes), bool
     n: int,  # how many images to guess for
@@ -90,7 +90,7 @@ def majority_guess(
     yes = _check_truth(train_truth).mean(0) > 0.5
     return np.tile(yes.astype(float), (n, 1))
 
-# %% ../nbs/04_metrics.ipynb #a04b0e26
+# %% ../nbs/04_metrics.ipynb #a8cb1028
 def majority_accuracy(
     train_truth: np.ndarray,  # (images of the training split, attributes), bool
     truth: np.ndarray,  # (n, attributes), bool: the images to be judged on
@@ -98,7 +98,7 @@ def majority_accuracy(
     "The accuracy of `majority_guess`, learnt from the training images and judged on others."
     return accuracy(majority_guess(train_truth, len(truth)), truth)
 
-# %% ../nbs/04_metrics.ipynb #e852875d
+# %% ../nbs/04_metrics.ipynb #ccc09bd9
 def attribute_balanced_accuracy(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
@@ -108,7 +108,7 @@ def attribute_balanced_accuracy(
     with np.errstate(invalid="ignore"):  # 0/0 becomes NaN, as it should
         return (tp / (tp + fn) + tn / (tn + fp)) / 2
 
-# %% ../nbs/04_metrics.ipynb #62f55650
+# %% ../nbs/04_metrics.ipynb #f088f151
 def _mean_of_defined(values):
     "The mean over the attributes that have a value, with a warning that counts the others."
     defined = ~np.isnan(values)
@@ -117,7 +117,7 @@ def _mean_of_defined(values):
         warnings.warn(f"{left_out}: no image here has them, or every image has", stacklevel=3)
     return float(values[defined].mean()) if defined.any() else float("nan")
 
-# %% ../nbs/04_metrics.ipynb #bd36f89d
+# %% ../nbs/04_metrics.ipynb #a756a1ef
 def balanced_accuracy(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
@@ -125,7 +125,7 @@ def balanced_accuracy(
     "The mean of `attribute_balanced_accuracy`; warns how many attributes it had to leave out."
     return _mean_of_defined(attribute_balanced_accuracy(probabilities, truth))
 
-# %% ../nbs/04_metrics.ipynb #8815cb27
+# %% ../nbs/04_metrics.ipynb #4b3ce3c1
 def average_precision(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
@@ -138,7 +138,7 @@ def average_precision(
         areas = tm.multilabel_average_precision(p, y, attributes, average=None, validate_args=False).double().numpy()
     return np.where(mixed, areas, np.nan)
 
-# %% ../nbs/04_metrics.ipynb #a4ab9558
+# %% ../nbs/04_metrics.ipynb #3fb42f4e
 def mean_average_precision(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
@@ -146,7 +146,7 @@ def mean_average_precision(
     "The mean of `average_precision` over the attributes; warns how many it had to leave out."
     return _mean_of_defined(average_precision(probabilities, truth))
 
-# %% ../nbs/04_metrics.ipynb #2e644031
+# %% ../nbs/04_metrics.ipynb #2489cd3f
 def calibration_error(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
@@ -157,7 +157,7 @@ def calibration_error(
     below_one = p.clamp(max=np.nextafter(1, 0))
     return float(tm.binary_calibration_error(below_one.ravel(), y.ravel(), n_bins=bins, norm="l1"))
 
-# %% ../nbs/04_metrics.ipynb #f4f25a9c
+# %% ../nbs/04_metrics.ipynb #1db1321e
 def calibration_curve(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
@@ -172,7 +172,7 @@ def calibration_curve(
     said, came_true = (np.bincount(which, a)[full] / count[full] for a in (p, y))
     return said, came_true, count[full]
 
-# %% ../nbs/04_metrics.ipynb #b973f934
+# %% ../nbs/04_metrics.ipynb #f1b2e51e
 def _check_values(values, groups):
     "The values, and for each the number of its group, or a ValueError."
     v = np.asarray(values, dtype=float)
@@ -186,12 +186,12 @@ def _check_values(values, groups):
         raise ValueError("there is one group or none: resampling needs two or more")
     return v, numbers
 
-# %% ../nbs/04_metrics.ipynb #9c3f121e
+# %% ../nbs/04_metrics.ipynb #c799f04c
 def bootstrap_means(
     values: np.ndarray,  # (images,), one finite value each
     groups: np.ndarray | None = None,  # (images,), the identity of each; None: each image stands alone
     n: int = 2000,  # how many test sets to imagine
-    seed: int = 0,
+    seed: int = 0,  # of the random numbers, at least 0
 ) -> np.ndarray:  # (n,), the mean of each imagined test set
     "Means of test sets made by drawing whole groups, with replacement, from the one there is."
     v, numbers = _check_values(values, groups)
@@ -200,13 +200,13 @@ def bootstrap_means(
     draws = (rng.integers(len(sums), size=len(sums)) for _ in range(n))
     return np.array([sums[drawn].sum() / sizes[drawn].sum() for drawn in draws])
 
-# %% ../nbs/04_metrics.ipynb #69887260
+# %% ../nbs/04_metrics.ipynb #e55bdfe9
 def bootstrap_interval(
     values: np.ndarray,  # (images,), one finite value each
     groups: np.ndarray | None = None,  # (images,), the identity of each; None: each image stands alone
     level: float = 0.95,  # the share of intervals that should hold the truth, between 0 and 1
     n: int = 2000,  # how many test sets to imagine
-    seed: int = 0,
+    seed: int = 0,  # of the random numbers, at least 0
 ) -> tuple[float, float]:  # (low, high), in the unit of the values
     "An interval for the mean of the values: the middle `level` of what `bootstrap_means` gives."
     if not 0 < level < 1:
@@ -214,14 +214,14 @@ def bootstrap_interval(
     low, high = np.quantile(bootstrap_means(values, groups, n, seed), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
-# %% ../nbs/04_metrics.ipynb #354ba0a7
+# %% ../nbs/04_metrics.ipynb #d1eacd9b
 def resampling_unit(
     groups: np.ndarray | None,  # the identity of each image, or None where identities are unknown
 ) -> str:  # a phrase to print beside an interval
     "What `bootstrap_interval` draws when it is given these groups."
     return "images, since identities are unknown" if groups is None else "identities"
 
-# %% ../nbs/04_metrics.ipynb #c403de55
+# %% ../nbs/04_metrics.ipynb #e45e5629
 def report(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool

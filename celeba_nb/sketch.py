@@ -11,7 +11,7 @@ __all__ = ['ATTRIBUTES', 'SIZE', 'CHAIN', 'STICKY', 'SPREAD', 'S', 'SKIN', 'HAIR
            'skin', 'eyes', 'brows', 'nose', 'mouth', 'beard', 'hair_front', 'accessories', 'attribute_mask',
            'plan_faces', 'make_sketch', 'sketch_face']
 
-# %% ../nbs/00_sketch.ipynb #83dd1ba4
+# %% ../nbs/00_sketch.ipynb #285c945f
 import json
 import tempfile
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from scipy.special import ndtr
 from tqdm.auto import tqdm
 
-# %% ../nbs/00_sketch.ipynb #5a943722
+# %% ../nbs/00_sketch.ipynb #890a49bf
 ATTRIBUTES = tuple(
     """5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair Blond_Hair
     Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair Heavy_Makeup High_Cheekbones Male
@@ -34,7 +34,7 @@ ATTRIBUTES = tuple(
 )
 SIZE = (178, 218)  # width and height of an aligned CelebA image, in pixels
 
-# %% ../nbs/00_sketch.ipynb #0e08eb9c
+# %% ../nbs/00_sketch.ipynb #54d725f7
 # Causes before effects. A line: an attribute, its log-odds, and what attributes above it add to them.
 CHAIN = """
 Male -0.4
@@ -93,7 +93,7 @@ def _chain() -> tuple:  # 40 pairs (attribute, {"": log-odds, cause: what it add
     rows = [line.split() for line in CHAIN.strip().splitlines()]
     return tuple((r[0], {"": float(r[1])} | {c: float(w) for w, c in zip(r[2::2], r[3::2])}) for r in rows)
 
-# %% ../nbs/00_sketch.ipynb #ced2533c
+# %% ../nbs/00_sketch.ipynb #fd7cebb9
 def sample_attributes(
     person: np.ndarray,  # (n, 40) standard normal numbers, the same for all pictures of a person
     image: np.ndarray,  # (n, 40) standard normal numbers, fresh for each picture
@@ -107,7 +107,7 @@ def sample_attributes(
         has[name] = ndtr(luck[:, ATTRIBUTES.index(name)]) < 1 / (1 + np.exp(-odds))
     return np.stack([has[name] for name in ATTRIBUTES], axis=1)
 
-# %% ../nbs/00_sketch.ipynb #4aba19aa
+# %% ../nbs/00_sketch.ipynb #9abad063
 @dataclass(frozen=True)
 class Face:
     "All that one picture shows; the same Face always gives the same pixels."
@@ -131,7 +131,7 @@ class Face:
             raise ValueError(f"Not among CelebA's 40 attributes: {', '.join(sorted(unknown))}")
         return replace(self, attributes=self.attributes | set(names) if to else self.attributes - set(names))
 
-# %% ../nbs/00_sketch.ipynb #6a2cd0eb
+# %% ../nbs/00_sketch.ipynb #01336f71
 @lru_cache(4096)
 def dice(
     kind: str,  # what the numbers are for
@@ -141,7 +141,7 @@ def dice(
     "Random numbers with a name: asking again gives the same."
     return np.random.default_rng([*seed, *kind.encode()]).random(n)
 
-# %% ../nbs/00_sketch.ipynb #6a1bd0ca
+# %% ../nbs/00_sketch.ipynb #1f5fdc74
 SPREAD = 0.55  # how far apart two pictures with the same attribute may look; 0: no doubt, 1: hardly a trace
 
 
@@ -154,7 +154,7 @@ def amount(
     a, b = dice("person amount", face.person, 40)[i], dice("picture amount", face.picture, 40)[i]
     return (name in face) + SPREAD * 3 * (0.6 * (a - 0.5) + 0.8 * (b - 0.5))
 
-# %% ../nbs/00_sketch.ipynb #9cdc7a90
+# %% ../nbs/00_sketch.ipynb #2f5d420f
 @lru_cache
 def _spline(
     n: int,  # number of points that are given
@@ -199,7 +199,7 @@ def mirror(
     half = np.array(half, dtype=float)
     return np.concatenate([half, half[::-1] * [-1, 1]])
 
-# %% ../nbs/00_sketch.ipynb #c4c970dd
+# %% ../nbs/00_sketch.ipynb #d3bfff01
 def mix(
     a: tuple,  # red, green, blue in 0..255
     b: tuple,  # the same
@@ -217,7 +217,7 @@ def ramp(
     i = min(int(t * (len(colours) - 1)), len(colours) - 2)
     return mix(colours[i], colours[i + 1], t * (len(colours) - 1) - i)
 
-# %% ../nbs/00_sketch.ipynb #0699faa5
+# %% ../nbs/00_sketch.ipynb #dd0aa098
 S = 2  # faces are drawn twice as large, then reduced: smooth edges
 
 
@@ -299,7 +299,7 @@ def _soften(mask: Image.Image, radius: float) -> Image.Image:
     small = mask.resize((max(1, mask.width // 4), max(1, mask.height // 4)), Image.Resampling.BOX)
     return small.filter(ImageFilter.GaussianBlur(radius / 4 / 1.5)).resize(mask.size, Image.Resampling.BILINEAR)
 
-# %% ../nbs/00_sketch.ipynb #2d71c6f4
+# %% ../nbs/00_sketch.ipynb #d7743d62
 SKIN = [(252, 226, 206), (244, 206, 174), (226, 178, 138), (192, 136, 96), (144, 96, 66), (96, 64, 48)]
 HAIR = dict(Black_Hair=(32, 27, 32), Brown_Hair=(106, 68, 42), Blond_Hair=(226, 188, 116), Gray_Hair=(178, 176, 178))
 OTHER_HAIR = [(146, 68, 38), (66, 46, 38), (160, 118, 78), (120, 56, 50)]  # auburn, dark brown, dark blond, mahogany
@@ -310,7 +310,7 @@ SCENES = [(58, 74, 96), (146, 84, 74), (196, 176, 146), (92, 120, 104), (44, 46,
           (222, 170, 120), (112, 92, 118), (170, 200, 210)]  # fmt: skip
 CREAM, INK = (255, 248, 236), (34, 16, 18)
 
-# %% ../nbs/00_sketch.ipynb #a8c3d385
+# %% ../nbs/00_sketch.ipynb #f46190d3
 class Look:
     "What several layers of one face share: numbers, colours and the outline of the head."
 
@@ -370,7 +370,7 @@ def _outline(look: Look) -> np.ndarray:
     ]
     return np.array([(0, -62), *half, (0, chin), *[(-x, y) for x, y in half[::-1]]])
 
-# %% ../nbs/00_sketch.ipynb #33211ef1
+# %% ../nbs/00_sketch.ipynb #64592cac
 def draw(
     face: Face,  # who, and how they look today
     layers: tuple | None = None,  # what to draw, from back to front; None: all of LAYERS
@@ -398,7 +398,7 @@ def _finish(
     blur = 0.35 + 0.2 * abs(q[18]) + (1.6 + 1.0 * abs(q[19])) * ("Blurry" in look.face)
     return image.filter(ImageFilter.GaussianBlur(blur))
 
-# %% ../nbs/00_sketch.ipynb #42f56e6a
+# %% ../nbs/00_sketch.ipynb #fc815be3
 def background(
     paper: Paper,  # the sheet
     look: Look,  # the face
@@ -431,7 +431,7 @@ def hair_behind(
         paper.shape(oval(6 * look.side, -74, 17 + full, 15), dark, -26)
     paper.shape(mirror([(0, -60), (30, -56), (45, -36), (45, 0), (38, 22)]), dark, -20)
 
-# %% ../nbs/00_sketch.ipynb #94b3c85f
+# %% ../nbs/00_sketch.ipynb #7517e89b
 def body(
     paper: Paper,  # the sheet
     look: Look,  # the face
@@ -472,7 +472,7 @@ def _necklace(paper: Paper, look: Look, neck: float, u: list):
     for x in np.linspace(-1, 1, 15).tolist():
         paper.shape(oval(x * (neck + 4), 75 + 9 * u[3] + 16 * (1 - x * x), r, r, 6), bead, -11)
 
-# %% ../nbs/00_sketch.ipynb #f532997e
+# %% ../nbs/00_sketch.ipynb #e70b6037
 def ears(
     paper: Paper,  # the sheet
     look: Look,  # the face
@@ -535,7 +535,7 @@ def _cheek(paper: Paper, look: Look, side: int):
         clip=look.clip,
     )
 
-# %% ../nbs/00_sketch.ipynb #1e47bc09
+# %% ../nbs/00_sketch.ipynb #6ff4ff69
 def skin(
     paper: Paper,  # the sheet
     look: Look,  # the face
@@ -563,7 +563,7 @@ def skin(
             0.8 - look.much["Attractive"],
         )
 
-# %% ../nbs/00_sketch.ipynb #ca078969
+# %% ../nbs/00_sketch.ipynb #c2174e52
 def eyes(
     paper: Paper,  # the sheet
     look: Look,  # the face
@@ -618,7 +618,7 @@ def _lashes(paper: Paper, look: Look, lid: list, side: int):
     if made_up:
         paper.line([lid[4], lid[4] + [side * 3.5, -3]], INK, 1.4)
 
-# %% ../nbs/00_sketch.ipynb #4d6a8f07
+# %% ../nbs/00_sketch.ipynb #16ea1c40
 def brows(
     paper: Paper,  # the sheet
     look: Look,  # the face
@@ -640,7 +640,7 @@ def brows(
         low = [(px, py + thick * w) for (px, py), w in zip(top, (1.1, 1.1, 0.9, 0.3))]
         paper.shape([*top, *low[::-1]], colour, 1, 0.9, 0.5)
 
-# %% ../nbs/00_sketch.ipynb #819e63a5
+# %% ../nbs/00_sketch.ipynb #e8215ce2
 def nose(
     paper: Paper,  # the sheet
     look: Look,  # the face
@@ -660,7 +660,7 @@ def nose(
     for side in (-1, 1):
         paper.shape(oval(side * (wide - 4), y + 1.5, 2.1, 1.1, 6), mix(look.shade, INK, 0.6), 10, 0.7, 0.4)
 
-# %% ../nbs/00_sketch.ipynb #a442cc37
+# %% ../nbs/00_sketch.ipynb #c72582c5
 def mouth(
     paper: Paper,  # the sheet
     look: Look,  # the face
@@ -723,7 +723,7 @@ def _lip_colour(look: Look) -> tuple:
         bare, paint, min(1.0, 0.3 + 0.6 * look.shown("Wearing_Lipstick")) if "Wearing_Lipstick" in look.face else 0.0
     )
 
-# %% ../nbs/00_sketch.ipynb #cda4f8be
+# %% ../nbs/00_sketch.ipynb #7e12c95a
 def beard(
     paper: Paper,  # the sheet
     look: Look,  # the face
@@ -745,7 +745,7 @@ def beard(
     lip = [(-17, y), (-9, y - 7.5), (0, y - 7), (9, y - 7.5), (17, y), (8, y - 3.2), (0, y - 3.2), (-8, y - 3.2)]
     paper.shape(lip, dark, 7, 1.4 * look.shown("Mustache"), 0.6)
 
-# %% ../nbs/00_sketch.ipynb #debe0117
+# %% ../nbs/00_sketch.ipynb #341118c6
 def hair_front(
     paper: Paper,  # the sheet
     look: Look,  # the face
@@ -818,7 +818,7 @@ def _bangs(
     for v in x[1:-1].tolist():
         paper.line([(v * 0.6, -56), (v * 0.95, -40), (v, low - 1)], mix(look.hair, (20, 8, 16), 0.3), 1, 0, 0.5)
 
-# %% ../nbs/00_sketch.ipynb #afd83f92
+# %% ../nbs/00_sketch.ipynb #cd46c37d
 def accessories(
     paper: Paper,  # the sheet
     look: Look,  # the face
@@ -852,12 +852,12 @@ def _hat(paper: Paper, felt: tuple, brim: bool, side: int):
     if brim:
         paper.shape([(-72, -28), (0, -46), (72, -28), (40, -25), (0, -31), (-40, -25)], mix(felt, INK, 0.2), 0)
 
-# %% ../nbs/00_sketch.ipynb #2b4022bf
+# %% ../nbs/00_sketch.ipynb #8e841a55
 LAYERS = (
     background, hair_behind, body, ears, head, skin, eyes, brows, nose, mouth, beard, hair_front, earrings, accessories,
 )  # fmt: skip
 
-# %% ../nbs/00_sketch.ipynb #c3524941
+# %% ../nbs/00_sketch.ipynb #b740f978
 def attribute_mask(
     face: Face,  # a face
     name: str,  # one of ATTRIBUTES
@@ -867,7 +867,7 @@ def attribute_mask(
     pair = [np.asarray(draw(face.change(name, to=to)), dtype=int) for to in (False, True)]
     return np.abs(pair[1] - pair[0]).max(axis=2) >= threshold
 
-# %% ../nbs/00_sketch.ipynb #a28aec10
+# %% ../nbs/00_sketch.ipynb #302c29d0
 FACES_A_PERSON = 5  # on average
 
 
@@ -898,7 +898,7 @@ def _skin_tones(
     fair = (nature[:, ATTRIBUTES.index("Black_Hair")] - nature[:, ATTRIBUTES.index("Blond_Hair")]) / np.sqrt(2)
     return ndtr(0.8 * rng.standard_normal(len(nature)) - 0.6 * fair) ** 1.6
 
-# %% ../nbs/00_sketch.ipynb #7433150f
+# %% ../nbs/00_sketch.ipynb #f25b86c0
 def make_sketch(
     root: Path,  # the folder to make; FileExistsError if it holds anything
     train: int = 2000,  # images of each split
@@ -925,7 +925,7 @@ def make_sketch(
         part.rename(root)
     return root
 
-# %% ../nbs/00_sketch.ipynb #776f28e9
+# %% ../nbs/00_sketch.ipynb #62a8c41f
 def _write_set(folder: Path, counts: tuple, seed: int, label_noise: float, progress: bool):
     "The four parts of the layout, and how to draw the faces again."
     faces = plan_faces(counts, seed)
@@ -967,7 +967,7 @@ def _save_faces(
     for _ in tqdm(done, total=len(jobs), desc="Drawing faces", unit="face", disable=not progress):
         pass
 
-# %% ../nbs/00_sketch.ipynb #865b6696
+# %% ../nbs/00_sketch.ipynb #8fc79882
 def sketch_face(
     root: Path,  # a folder that make_sketch wrote
     number: int,  # the number in the file's name, from 1; ValueError beyond the last

@@ -14,7 +14,7 @@ __all__ = ['OPTIMIZERS', 'CHOICES', 'AT_LEAST', 'EVENTS', 'FORMAT', 'bce', 'Trai
            'finish', 'run_metrics', 'save', 'write_run', 'load', 'keep_memory', 'cpu_threads', 'checkpoint_path',
            'finished', 'train']
 
-# %% ../nbs/03_train.ipynb #d1456b3a
+# %% ../nbs/03_train.ipynb #c2ad92e1
 import ctypes
 import difflib
 import hashlib
@@ -44,7 +44,7 @@ from tqdm.auto import tqdm
 from . import __version__
 from .data import Batches, ImageCache, Labels, draw_rows
 
-# %% ../nbs/03_train.ipynb #2ee9e4b1
+# %% ../nbs/03_train.ipynb #6e4daf0c
 def bce(
     net: nn.Module,  # gives logits (b, 40) for a batch
     x: torch.Tensor,  # (b, 3, size, size), in [-1, 1]
@@ -53,11 +53,11 @@ def bce(
     "Binary cross-entropy of the network's logits: the objective of the study."
     return F.binary_cross_entropy_with_logits(net(x).float(), y)
 
-# %% ../nbs/03_train.ipynb #779508c1
+# %% ../nbs/03_train.ipynb #9af1ee90
 class TrainingError(RuntimeError):
     "A run that can't be made, resumed or read: the message says which, why and what to do."
 
-# %% ../nbs/03_train.ipynb #9db631bb
+# %% ../nbs/03_train.ipynb #54b1d789
 @dataclass(frozen=True)
 class Recipe:
     "Every choice of a run; two runs with the same recipe, on the same data and machine, are equal bit for bit."
@@ -67,11 +67,11 @@ class Recipe:
     test_images: int | None = None  # images of the test split, the same for every seed; None: all
     size: int = 128  # height and width of an image, pixels
     model: str = "celeba_nb.model.AttributeCNN"  # builds the network; called with size=... and model_args
-    model_args: dict = field(default_factory=dict)
+    model_args: dict = field(default_factory=dict)  # its keyword arguments
     objective: str = "celeba_nb.train.bce"  # called with (net, x, y) and objective_args, gives the loss
-    objective_args: dict = field(default_factory=dict)
+    objective_args: dict = field(default_factory=dict)  # its keyword arguments
     augment: str | None = None  # called with (x, generator) and augment_args, gives a batch like x
-    augment_args: dict = field(default_factory=dict)
+    augment_args: dict = field(default_factory=dict)  # its keyword arguments
     optimizer: str = "Adam"  # "Adam", "AdamW" or "SGD", from torch.optim
     lr: float = 0.001  # learning rate, above 0
     weight_decay: float = 0.0  # at least 0
@@ -88,7 +88,7 @@ class Recipe:
         for problem in recipe_problems(self):
             raise TrainingError(f"recipe: {problem}")
 
-# %% ../nbs/03_train.ipynb #bce059ae
+# %% ../nbs/03_train.ipynb #26c72062
 OPTIMIZERS = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW, "SGD": torch.optim.SGD}
 CHOICES = {
     "optimizer": tuple(OPTIMIZERS),
@@ -106,7 +106,7 @@ def is_whole(
 
 
 def recipe_problems(
-    recipe: "Recipe",
+    recipe: "Recipe",  # every choice of the run
 ):  # yields a sentence for each choice that can't be
     "What is wrong with a recipe."
     for name, least in AT_LEAST.items():
@@ -127,7 +127,7 @@ def recipe_problems(
     if recipe.threads != "auto" and (not is_whole(recipe.threads) or recipe.threads < 1):
         yield f'threads must be "auto" or a whole number of at least 1, not {recipe.threads!r}'
 
-# %% ../nbs/03_train.ipynb #0054001f
+# %% ../nbs/03_train.ipynb #2a1f5050
 def recipe_from_dict(
     choices: dict,  # from a file: field names and values
 ) -> Recipe:  # TrainingError for an unknown key, a bad value, or a name outside celeba_nb
@@ -143,7 +143,7 @@ def recipe_from_dict(
             raise TrainingError(f"recipe: a file may only name what is in celeba_nb, not {name!r}")
     return recipe
 
-# %% ../nbs/03_train.ipynb #12f66651
+# %% ../nbs/03_train.ipynb #fb2ce66a
 def find_name(
     name: str,  # a dotted name, such as "celeba_nb.model.AttributeCNN"
 ):  # what stands under that name; TrainingError if nothing does
@@ -154,7 +154,7 @@ def find_name(
     except (ImportError, AttributeError, ValueError) as error:
         raise TrainingError(f"recipe: there is no {name!r} to import ({error})") from None
 
-# %% ../nbs/03_train.ipynb #91d036fa
+# %% ../nbs/03_train.ipynb #704ba86b
 def has_bfloat16(
     device: str,  # "cpu", "cuda", "mps"
 ) -> bool:
@@ -171,10 +171,10 @@ def best_device() -> str:  # "cuda", "mps" or "cpu"
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
-# %% ../nbs/03_train.ipynb #6eaa5943
+# %% ../nbs/03_train.ipynb #275d89ae
 def choose_rows(
-    recipe: Recipe,
-    labels: Labels,
+    recipe: Recipe,  # every choice of the run
+    labels: Labels,  # of the whole data set
 ) -> dict[str, np.ndarray]:  # rows of `labels` for "train", "valid" and "test"
     "The images of a run: training images drawn by the seed, the others the same for all seeds."
     return {
@@ -185,8 +185,8 @@ def choose_rows(
 
 
 def resolve(
-    recipe: Recipe,
-    labels: Labels,
+    recipe: Recipe,  # every choice of the run
+    labels: Labels,  # of the whole data set
 ) -> Recipe:  # without None or "auto"
     "Settle what a recipe leaves open, for these labels and this machine."
     counts = {f"{split}_images": len(rows) for split, rows in choose_rows(recipe, labels).items()}
@@ -195,7 +195,7 @@ def resolve(
     threads = torch.get_num_threads() if recipe.threads == "auto" else recipe.threads
     return replace(recipe, **counts, device=device, precision=precision, threads=threads)
 
-# %% ../nbs/03_train.ipynb #9b2de6df
+# %% ../nbs/03_train.ipynb #df459547
 def run_name(
     recipe: Recipe,  # resolved
     data: str,  # the fingerprint of the labels
@@ -204,9 +204,9 @@ def run_name(
     text = json.dumps([asdict(recipe), data], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-# %% ../nbs/03_train.ipynb #05959d66
+# %% ../nbs/03_train.ipynb #4e70124c
 def build_net(
-    recipe: Recipe,
+    recipe: Recipe,  # every choice of the run
 ) -> nn.Module:  # on the CPU, with initial weights drawn by the recipe's seed
     "The network of a recipe, untrained."
     torch.manual_seed(recipe.seed)
@@ -219,10 +219,10 @@ def autocast(
     "The context in which the network computes in the recipe's precision."
     return torch.autocast(recipe.device, torch.bfloat16) if recipe.precision == "bfloat16" else nullcontext()
 
-# %% ../nbs/03_train.ipynb #e508eebe
+# %% ../nbs/03_train.ipynb #c66a000f
 @torch.inference_mode()
 def compute_logits(
-    net: nn.Module,
+    net: nn.Module,  # gives logits (b, 40)
     batches,  # Batches, or anything that yields (x, y)
     recipe: Recipe,  # resolved: its precision is used
     mirrored: bool = False,  # look at the images' mirror images
@@ -235,7 +235,7 @@ def compute_logits(
     net.train(training)
     return torch.cat(logits)
 
-# %% ../nbs/03_train.ipynb #60f02399
+# %% ../nbs/03_train.ipynb #3172fd6e
 def image_losses(
     logits: torch.Tensor,  # (n, 40)
     y: torch.Tensor,  # (n, 40), 0 or 1
@@ -243,15 +243,15 @@ def image_losses(
     "Binary cross-entropy of each image, the mean over its attributes."
     return F.binary_cross_entropy_with_logits(logits, y, reduction="none").mean(1)
 
-# %% ../nbs/03_train.ipynb #21471628
+# %% ../nbs/03_train.ipynb #b27ecdaa
 @dataclass
 class State:
     "What changes while a run goes on; hooks get it."
 
-    recipe: Recipe
-    net: nn.Module
-    optimizer: torch.optim.Optimizer
-    scheduler: torch.optim.lr_scheduler.LRScheduler
+    recipe: Recipe  # every choice of the run
+    net: nn.Module  # gives logits (b, 40)
+    optimizer: torch.optim.Optimizer  # holds the moments of the weights
+    scheduler: torch.optim.lr_scheduler.LRScheduler  # sets the learning rate after each step
     steps: int  # in an epoch
     epoch: int = 0  # finished epochs
     batch: int = 0  # finished steps of this epoch
@@ -266,7 +266,7 @@ class State:
         "The network that is evaluated and kept."
         return self.net if self.averaged is None else self.averaged.module
 
-# %% ../nbs/03_train.ipynb #c97d8fc1
+# %% ../nbs/03_train.ipynb #7db2b211
 def new_state(
     recipe: Recipe,  # resolved
     steps: int,  # in an epoch
@@ -281,10 +281,10 @@ def new_state(
     averaged = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(recipe.average)) if recipe.average else None
     return State(recipe, net, optimizer, scheduler, steps, averaged=averaged)
 
-# %% ../nbs/03_train.ipynb #a6f17804
+# %% ../nbs/03_train.ipynb #c54f1956
 def epoch_generator(
-    seed: int,
-    epoch: int,
+    seed: int,  # of the random numbers, at least 0
+    epoch: int,  # from 0
 ) -> torch.Generator:
     "The random numbers of one epoch: its order and its augmentation."
     return torch.Generator().manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
@@ -293,8 +293,8 @@ def epoch_generator(
 def train_step(
     state: State,  # changed in place
     objective,  # (net, x, y) -> loss
-    x: torch.Tensor,
-    y: torch.Tensor,
+    x: torch.Tensor,  # (b, 3, size, size), in [-1, 1]
+    y: torch.Tensor,  # (b, 40), 0 or 1
 ):
     "One step: loss, gradients, new weights."
     with autocast(state.recipe):
@@ -310,7 +310,7 @@ def train_step(
         raise TrainingError(f"the loss is not a finite number any more (epoch {state.epoch + 1}, step {state.batch}): "
                             f"try a learning rate below {state.recipe.lr}")
 
-# %% ../nbs/03_train.ipynb #2b43c15f
+# %% ../nbs/03_train.ipynb #097ec83a
 def end_epoch(
     state: State,  # changed in place
     batches: Batches,  # of the validation images
@@ -327,7 +327,7 @@ def end_epoch(
     })
     state.batch, state.images, state.loss_sum = 0, 0, 0.0
 
-# %% ../nbs/03_train.ipynb #224001d2
+# %% ../nbs/03_train.ipynb #b5b53192
 EVENTS = ("start", "step", "epoch", "end")
 
 
@@ -341,9 +341,9 @@ class Hook:
 
 
 def call_hooks(
-    hooks: list[Hook],
+    hooks: list[Hook],  # called in this order
     event: str,  # one of EVENTS
-    state: State,
+    state: State,  # of the run, as it stands
 ):
     "Tell each hook, in order, that an event has come; an error says whose it is."
     for hook in hooks:
@@ -353,38 +353,58 @@ def call_hooks(
             error.add_note(f"(in the hook {type(hook).__name__}, at the event {event!r})")
             raise
 
-# %% ../nbs/03_train.ipynb #7d48db07
+# %% ../nbs/03_train.ipynb #8e2e6602
 class Progress(Hook):
     "A progress bar over the steps of a run."
 
-    def on_start(self, state):
+    def on_start(
+        self,
+        state: State,  # of the run, as it stands
+    ):
+        "Open the bar where the run stands."
         done = state.epoch * state.steps + state.batch
         self.bar = tqdm(total=state.recipe.epochs * state.steps, initial=done, unit="step", desc="train")
 
-    def on_step(self, state):
+    def on_step(
+        self,
+        state: State,  # of the run, as it stands
+    ):
+        "One step further."
         self.bar.update()
 
-    def on_epoch(self, state):
+    def on_epoch(
+        self,
+        state: State,  # of the run, as it stands
+    ):
+        "Show the epoch's validation loss and accuracy."
         row = state.history[-1]
         self.bar.set_postfix_str(f"epoch {row['epoch']}: valid loss {row['valid_loss']:.4f}, "
                                  f"accuracy {row['valid_accuracy']:.2%}")
 
-    def on_end(self, state):
+    def on_end(
+        self,
+        state: State,  # of the run, as it stands
+    ):
+        "Close the bar."
         self.bar.close()
 
 
 class AverageWeights(Hook):
     "Keep an exponential moving average of the weights (Polyak and Juditsky, 1992), which is evaluated in their place."
 
-    def on_step(self, state):
+    def on_step(
+        self,
+        state: State,  # of the run, as it stands
+    ):
+        "Take the new weights into the average."
         state.averaged.update_parameters(state.net)
 
-# %% ../nbs/03_train.ipynb #cb6af38e
+# %% ../nbs/03_train.ipynb #5d26e40e
 def fit(
     state: State,  # changed in place: trained to its recipe's last epoch
     train_batches,  # epoch -> Batches
-    valid_batches: Batches,
-    hooks: list[Hook],
+    valid_batches: Batches,  # of the validation images
+    hooks: list[Hook],  # called in this order
 ):
     "The training loop: the only one of the course."
     objective = partial(find_name(state.recipe.objective), **state.recipe.objective_args)
@@ -401,10 +421,10 @@ def fit(
         call_hooks(hooks, "epoch", state)
     call_hooks(hooks, "end", state)
 
-# %% ../nbs/03_train.ipynb #ac0d4483
+# %% ../nbs/03_train.ipynb #84217522
 def make_batches(
     recipe: Recipe,  # resolved
-    cache: ImageCache,
+    cache: ImageCache,  # holds at least the run's images
     rows: dict[str, np.ndarray],  # as `choose_rows` gives them
 ):  # epoch -> Batches of training images; and {"valid", "test"}: Batches
     "The batches of a run."
@@ -416,9 +436,9 @@ def make_batches(
 
     return train_batches, {split: Batches(cache, rows[split], 250, device=recipe.device) for split in ("valid", "test")}
 
-# %% ../nbs/03_train.ipynb #8d723a48
+# %% ../nbs/03_train.ipynb #3a1df112
 def state_tensors(
-    state: State,
+    state: State,  # of the run, as it stands
 ) -> dict[str, torch.Tensor]:  # name -> tensor, contiguous, on the CPU
     "All tensors of a run that goes on: weights, their average, the optimiser's moments, the random state."
     tensors = {f"net.{key}": value for key, value in state.net.state_dict().items()}
@@ -431,16 +451,16 @@ def state_tensors(
 
 
 def state_numbers(
-    state: State,
+    state: State,  # of the run, as it stands
 ) -> dict:  # what JSON can hold
     "All else of a run that goes on: where it stands, its history, the optimiser's and the schedule's numbers."
     numbers = {key: getattr(state, key) for key in ("epoch", "batch", "loss_sum", "images", "seconds", "history")}
     scheduler = {key: value for key, value in state.scheduler.state_dict().items() if key != "lr_lambdas"}
     return numbers | {"groups": state.optimizer.state_dict()["param_groups"], "scheduler": scheduler}
 
-# %% ../nbs/03_train.ipynb #97875bf5
+# %% ../nbs/03_train.ipynb #e7ee7a48
 def write_atomically(
-    path: Path,
+    path: Path,  # of the file
     write,  # called with the path of a temporary file beside it, which it writes
 ):
     "Write a file so that at every moment either the old one or the whole new one is there."
@@ -453,7 +473,7 @@ def write_atomically(
 
 
 def save_checkpoint(
-    state: State,
+    state: State,  # of the run, as it stands
     path: Path,  # a .safetensors file
     name: str,  # of the run
 ):
@@ -465,19 +485,32 @@ def save_checkpoint(
 class Checkpoint(Hook):
     "Save the run's state every few steps, and at the end of each epoch."
 
-    def __init__(self, path, name, every=None):
+    def __init__(
+        self,
+        path: Path,  # of the checkpoint, a .safetensors file
+        name: str,  # of the run
+        every: int | None = None,  # steps; None: at the end of each epoch only
+    ):
         self.path, self.name, self.every = path, name, every
 
-    def on_step(self, state):
+    def on_step(
+        self,
+        state: State,  # of the run, as it stands
+    ):
+        "Save every `every` steps."
         if self.every and state.batch % self.every == 0:
             save_checkpoint(state, self.path, self.name)
 
-    def on_epoch(self, state):
+    def on_epoch(
+        self,
+        state: State,  # of the run, as it stands
+    ):
+        "Save at the end of the epoch."
         save_checkpoint(state, self.path, self.name)
 
-# %% ../nbs/03_train.ipynb #d750f9cd
+# %% ../nbs/03_train.ipynb #27558d7e
 def select(
-    tensors: dict[str, torch.Tensor],
+    tensors: dict[str, torch.Tensor],  # name -> tensor
     prefix: str,  # such as "net."
 ) -> dict[str, torch.Tensor]:  # those under the prefix, without it
     "One part of a checkpoint's tensors."
@@ -486,7 +519,7 @@ def select(
 
 def load_checkpoint(
     state: State,  # a fresh one of the same recipe; changed in place
-    path: Path,
+    path: Path,  # of the file
     name: str,  # of the run; TrainingError if the file is of another
 ):
     "Bring a fresh state to where the checkpoint was."
@@ -505,7 +538,7 @@ def load_checkpoint(
 
 def like_weight(
     moment: torch.Tensor,  # of the optimiser: as large as the weight, or one number
-    weight: torch.Tensor,
+    weight: torch.Tensor,  # (any shape): what the optimiser changes
 ) -> torch.Tensor:
     "A moment in the weight's order in memory: the fused optimisers go through both in the order of the memory."
     return torch.empty_like(weight).copy_(moment) if moment.shape == weight.shape else moment
@@ -527,7 +560,7 @@ def restore_numbers(
     state.optimizer.load_state_dict({"state": by_index, "param_groups": numbers["groups"]})
     state.scheduler.load_state_dict(numbers["scheduler"] | {"lr_lambdas": [None]})
 
-# %% ../nbs/03_train.ipynb #121cf62b
+# %% ../nbs/03_train.ipynb #24ede9fa
 @dataclass
 class Run:
     "What a training leaves: one folder holds it."
@@ -538,7 +571,7 @@ class Run:
     predictions: dict[str, np.ndarray]  # "valid", "test", "test_mirrored": probabilities (n, 40); truth, rows, losses
     metrics: dict[str, float]  # the run in a few numbers
     weights: dict[str, torch.Tensor] | None = None  # None: not kept
-    machine: dict = field(default_factory=lambda: describe_machine())
+    machine: dict = field(default_factory=lambda: describe_machine())  # versions and processor, as `describe_machine` gives them
 
     @property
     def name(self) -> str:
@@ -568,9 +601,9 @@ def processor() -> str:
         if info.exists() else []
     return names[0] if names else platform.processor()
 
-# %% ../nbs/03_train.ipynb #3a22d05b
+# %% ../nbs/03_train.ipynb #f457e3f5
 def finish(
-    state: State,
+    state: State,  # of the run, as it stands
     batches: dict[str, Batches],  # "valid" and "test"
     data: str,  # the fingerprint of the labels
 ) -> Run:
@@ -588,7 +621,7 @@ def finish(
 
 
 def run_metrics(
-    state: State,
+    state: State,  # of the run, as it stands
     predictions: dict[str, np.ndarray],  # of the finished run
 ) -> dict[str, float]:
     "A run in a few numbers; accuracies as fractions, losses in nats."
@@ -606,12 +639,12 @@ def run_metrics(
         "seconds": state.seconds,
     }
 
-# %% ../nbs/03_train.ipynb #7e5eef8f
+# %% ../nbs/03_train.ipynb #9c35d637
 FORMAT = 1  # of a run's folder
 
 
 def save(
-    run: Run,
+    run: Run,  # a finished one
     folder: Path,  # made; if a run of the same name is there already, it stays
     weights: bool = True,  # keep the weights too
 ):
@@ -630,9 +663,9 @@ def save(
 
 
 def write_run(
-    run: Run,
+    run: Run,  # a finished one
     folder: Path,  # an empty folder
-    weights: bool,
+    weights: bool,  # write weights.safetensors too
 ):
     "The files of a run."
     about = {"format": FORMAT, "recipe": asdict(run.recipe), "data": run.data, "machine": run.machine}
@@ -643,7 +676,7 @@ def write_run(
     if weights and run.weights is not None:
         save_file(run.weights, folder / "weights.safetensors")
 
-# %% ../nbs/03_train.ipynb #8b22752d
+# %% ../nbs/03_train.ipynb #1a7feff8
 def load(
     folder: Path,  # as `save` wrote it
 ) -> Run:  # TrainingError if it is none, or of another version
@@ -664,7 +697,7 @@ def load(
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise TrainingError(f"{folder / 'recipe.json'}: damaged ({type(error).__name__}: {error})") from None
 
-# %% ../nbs/03_train.ipynb #fc07f20b
+# %% ../nbs/03_train.ipynb #c0f28934
 def keep_memory():
     "Let the process keep the memory that a step frees for the next one (Linux): else each page is cleared anew."
     try:
@@ -674,7 +707,7 @@ def keep_memory():
     except (OSError, AttributeError):
         pass  # another system, another C library: nothing to mend there
 
-# %% ../nbs/03_train.ipynb #b411954d
+# %% ../nbs/03_train.ipynb #22ab060c
 @contextmanager
 def cpu_threads(
     number: int,  # at least 1
@@ -687,7 +720,7 @@ def cpu_threads(
     finally:
         torch.set_num_threads(before)
 
-# %% ../nbs/03_train.ipynb #8d278cb3
+# %% ../nbs/03_train.ipynb #32de521e
 def checkpoint_path(
     folder: Path,  # of a run
 ) -> Path:  # beside the folder
@@ -696,7 +729,7 @@ def checkpoint_path(
 
 
 def finished(
-    folder: Path,
+    folder: Path,  # of the run
     name: str,  # of the run that is wanted
 ) -> Run:  # TrainingError if the folder holds another one
     "A run that was made before."
@@ -705,10 +738,10 @@ def finished(
         raise TrainingError(f"{folder} holds another run ({run.name}, not {name}): choose another folder, or remove it")
     return run
 
-# %% ../nbs/03_train.ipynb #82ee0a3e
+# %% ../nbs/03_train.ipynb #088801aa
 def train(
-    recipe: Recipe,
-    labels: Labels,
+    recipe: Recipe,  # every choice of the run
+    labels: Labels,  # of the whole data set
     folder: Path | None = None,  # where the run is saved, and a checkpoint beside it until then
     cache: ImageCache | None = None,  # of at least this run's images; None: it is made
     hooks: tuple[Hook, ...] = (),  # more of them
