@@ -176,7 +176,7 @@ def _spline(
 
 def oval(
     x: float,  # of the centre
-    y: float,
+    y: float,  # of the centre
     rx: float,  # half the width
     ry: float,  # half the height
     n: int = 8,  # points
@@ -229,7 +229,7 @@ class Paper:
         yaw: float = 0.0,  # turn of the head, radians; positive: to the right of the picture
         tilt: float = 0.0,  # roll of the head, radians
         shift: tuple = (0.0, 0.0),  # of the origin, in pixels
-        zoom: float = 1.0,
+        zoom: float = 1.0,  # pixels of the photo for one of the face
     ):
         self.image = Image.new("RGB", (SIZE[0] * S, SIZE[1] * S))
         self.brush = ImageDraw.Draw(self.image)
@@ -237,13 +237,26 @@ class Paper:
         self.turn = np.array([[np.cos(tilt), np.sin(tilt)], [-np.sin(tilt), np.cos(tilt)]])
         self.origin = np.array([89.0, 112.0]) + shift
 
-    def place(self, points, depth=0.0):
+    def place(
+        self,
+        points,  # (n, 2), of the face
+        depth=0.0,  # pixels towards the viewer
+    ):  # (n, 2), of the sheet
         "Points of the face on the sheet; `depth` in pixels towards the viewer moves them when the head turns."
         points = np.array(points, dtype=float).reshape(-1, 2)
         points[:, 0] = points[:, 0] * np.cos(self.yaw) + depth * np.sin(self.yaw)
         return (points @ self.turn * self.zoom + self.origin) * S
 
-    def shape(self, points, colour, depth=0.0, alpha=1.0, soft=0.0, smooth=True, clip=None):
+    def shape(
+        self,
+        points,  # (n, 2), of the face: the outline
+        colour,  # (red, green, blue), each 0 to 255
+        depth=0.0,  # pixels towards the viewer
+        alpha=1.0,  # in [0, 1]: how much it covers
+        soft=0.0,  # blur of the edge, pixels
+        smooth=True,  # round the corners
+        clip=None,  # a mask to stay in
+    ):
         "Fill a closed shape; alpha in [0, 1], `soft` blurs its edge by so many pixels, `clip` is a mask to stay in."
         if alpha <= 0.02:
             return
@@ -254,7 +267,14 @@ class Paper:
             return self.brush.polygon(points.ravel().tolist(), fill=colour)
         self.paste(points, colour, min(alpha, 1.0), soft, clip)
 
-    def paste(self, points, colour, alpha, soft, clip):
+    def paste(
+        self,
+        points,  # (n, 2), of the sheet
+        colour,  # (red, green, blue), each 0 to 255
+        alpha,  # in [0, 1]: how much it covers
+        soft,  # blur of the edge, pixels
+        clip,  # a mask to stay in, or None
+    ):
         "Fill a polygon through a mask, only where it stands."
         margin, (right, bottom) = int(2.5 * soft * S) + 2, self.image.size
         (x, y), (x2, y2) = points.min(0).tolist(), points.max(0).tolist()
@@ -274,7 +294,15 @@ class Paper:
             mask = ImageChops.multiply(mask, clip.crop(box))
         self.image.paste(colour, box[:2], mask)
 
-    def line(self, points, colour, width=1.0, depth=0.0, alpha=1.0, clip=None):
+    def line(
+        self,
+        points,  # (n, 2), of the face
+        colour,  # (red, green, blue), each 0 to 255
+        width=1.0,  # pixels
+        depth=0.0,  # pixels towards the viewer
+        alpha=1.0,  # in [0, 1]: how much it covers
+        clip=None,  # a mask to stay in
+    ):
         "A smooth line of `width` pixels."
         if alpha <= 0.02:
             return
@@ -286,7 +314,11 @@ class Paper:
         across = along[:, ::-1] * [-1, 1] * (width * S / 2 / np.sqrt((along**2).sum(1, keepdims=True) + 1e-9))
         self.paste(np.concatenate([points + across, (points - across)[::-1]]), colour, alpha, 0, clip)
 
-    def mask(self, points, depth=0.0):
+    def mask(
+        self,
+        points,  # (n, 2), of the face: the outline
+        depth=0.0,  # pixels towards the viewer
+    ):  # an image of mode L, 255 inside
         "A mask of a closed shape, to clip others with."
         points = self.place(points, depth)
         mask = Image.new("L", self.image.size)
@@ -873,7 +905,7 @@ FACES_A_PERSON = 5  # on average
 
 def plan_faces(
     counts: tuple,  # images of train, valid and test
-    seed: int = 0,
+    seed: int = 0,  # at least 0
 ) -> list:  # one Face a picture, in the order of the file numbers
     "Who is in each picture: no person in two splits."
     total, people = sum(counts), [max(1, round(n / FACES_A_PERSON)) for n in counts]
@@ -901,9 +933,9 @@ def _skin_tones(
 # %% ../nbs/00_sketch.ipynb #f25b86c0
 def make_sketch(
     root: Path,  # the folder to make; FileExistsError if it holds anything
-    train: int = 2000,  # images of each split
-    valid: int = 500,
-    test: int = 500,
+    train: int = 2000,  # images of the training split, at least 1
+    valid: int = 500,  # of the validation split
+    test: int = 500,  # of the test split
     seed: int = 0,  # the same seed, the same bytes
     label_noise: float = 0.0,  # share of the labels to flip, in [0, 1)
     progress: bool = True,  # show a progress bar?
