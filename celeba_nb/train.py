@@ -14,7 +14,7 @@ __all__ = ['OPTIMIZERS', 'CHOICES', 'AT_LEAST', 'EVENTS', 'FORMAT', 'bce', 'Trai
            'finish', 'run_metrics', 'save', 'write_run', 'load', 'keep_memory', 'cpu_threads', 'checkpoint_path',
            'finished', 'train']
 
-# %% ../nbs/03_train.ipynb #c2ad92e1
+# %% ../nbs/03_train.ipynb #01307ec1
 import ctypes
 import difflib
 import hashlib
@@ -44,7 +44,7 @@ from tqdm.auto import tqdm
 from . import __version__
 from .data import Batches, ImageCache, Labels, draw_rows
 
-# %% ../nbs/03_train.ipynb #6e4daf0c
+# %% ../nbs/03_train.ipynb #ae3f00bf
 def bce(
     net: nn.Module,  # gives logits (b, 40) for a batch
     x: torch.Tensor,  # (b, 3, size, size), in [-1, 1]
@@ -53,11 +53,11 @@ def bce(
     "Binary cross-entropy of the network's logits: the objective of the study."
     return F.binary_cross_entropy_with_logits(net(x).float(), y)
 
-# %% ../nbs/03_train.ipynb #9af1ee90
+# %% ../nbs/03_train.ipynb #d3921c4a
 class TrainingError(RuntimeError):
     "A run that can't be made, resumed or read: the message says which, why and what to do."
 
-# %% ../nbs/03_train.ipynb #54b1d789
+# %% ../nbs/03_train.ipynb #0823c74a
 @dataclass(frozen=True)
 class Recipe:
     "Every choice of a run; two runs with the same recipe, on the same data and machine, are equal bit for bit."
@@ -88,7 +88,7 @@ class Recipe:
         for problem in recipe_problems(self):
             raise TrainingError(f"recipe: {problem}")
 
-# %% ../nbs/03_train.ipynb #26c72062
+# %% ../nbs/03_train.ipynb #0857bcde
 OPTIMIZERS = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW, "SGD": torch.optim.SGD}
 CHOICES = {
     "optimizer": tuple(OPTIMIZERS),
@@ -127,7 +127,7 @@ def recipe_problems(
     if recipe.threads != "auto" and (not is_whole(recipe.threads) or recipe.threads < 1):
         yield f'threads must be "auto" or a whole number of at least 1, not {recipe.threads!r}'
 
-# %% ../nbs/03_train.ipynb #2a1f5050
+# %% ../nbs/03_train.ipynb #5b88d9da
 def recipe_from_dict(
     choices: dict,  # from a file: field names and values
 ) -> Recipe:  # TrainingError for an unknown key, a bad value, or a name outside celeba_nb
@@ -143,7 +143,7 @@ def recipe_from_dict(
             raise TrainingError(f"recipe: a file may only name what is in celeba_nb, not {name!r}")
     return recipe
 
-# %% ../nbs/03_train.ipynb #fb2ce66a
+# %% ../nbs/03_train.ipynb #f1a78d8c
 def find_name(
     name: str,  # a dotted name, such as "celeba_nb.model.AttributeCNN"
 ):  # what stands under that name; TrainingError if nothing does
@@ -154,7 +154,7 @@ def find_name(
     except (ImportError, AttributeError, ValueError) as error:
         raise TrainingError(f"recipe: there is no {name!r} to import ({error})") from None
 
-# %% ../nbs/03_train.ipynb #704ba86b
+# %% ../nbs/03_train.ipynb #1fe2264c
 def has_bfloat16(
     device: str,  # "cpu", "cuda", "mps"
 ) -> bool:
@@ -171,7 +171,7 @@ def best_device() -> str:  # "cuda", "mps" or "cpu"
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
-# %% ../nbs/03_train.ipynb #275d89ae
+# %% ../nbs/03_train.ipynb #d8275e92
 def choose_rows(
     recipe: Recipe,  # every choice of the run
     labels: Labels,  # of the whole data set
@@ -195,7 +195,7 @@ def resolve(
     threads = torch.get_num_threads() if recipe.threads == "auto" else recipe.threads
     return replace(recipe, **counts, device=device, precision=precision, threads=threads)
 
-# %% ../nbs/03_train.ipynb #df459547
+# %% ../nbs/03_train.ipynb #22f3240b
 def run_name(
     recipe: Recipe,  # resolved
     data: str,  # the fingerprint of the labels
@@ -204,7 +204,7 @@ def run_name(
     text = json.dumps([asdict(recipe), data], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-# %% ../nbs/03_train.ipynb #4e70124c
+# %% ../nbs/03_train.ipynb #51413797
 def build_net(
     recipe: Recipe,  # every choice of the run
 ) -> nn.Module:  # on the CPU, with initial weights drawn by the recipe's seed
@@ -219,7 +219,7 @@ def autocast(
     "The context in which the network computes in the recipe's precision."
     return torch.autocast(recipe.device, torch.bfloat16) if recipe.precision == "bfloat16" else nullcontext()
 
-# %% ../nbs/03_train.ipynb #c66a000f
+# %% ../nbs/03_train.ipynb #5a27969e
 @torch.inference_mode()
 def compute_logits(
     net: nn.Module,  # gives logits (b, 40)
@@ -235,7 +235,7 @@ def compute_logits(
     net.train(training)
     return torch.cat(logits)
 
-# %% ../nbs/03_train.ipynb #3172fd6e
+# %% ../nbs/03_train.ipynb #4db80e2c
 def image_losses(
     logits: torch.Tensor,  # (n, 40)
     y: torch.Tensor,  # (n, 40), 0 or 1
@@ -243,7 +243,7 @@ def image_losses(
     "Binary cross-entropy of each image, the mean over its attributes."
     return F.binary_cross_entropy_with_logits(logits, y, reduction="none").mean(1)
 
-# %% ../nbs/03_train.ipynb #b27ecdaa
+# %% ../nbs/03_train.ipynb #5c169711
 @dataclass
 class State:
     "What changes while a run goes on; hooks get it."
@@ -266,7 +266,7 @@ class State:
         "The network that is evaluated and kept."
         return self.net if self.averaged is None else self.averaged.module
 
-# %% ../nbs/03_train.ipynb #7db2b211
+# %% ../nbs/03_train.ipynb #57f858ac
 def new_state(
     recipe: Recipe,  # resolved
     steps: int,  # in an epoch
@@ -281,7 +281,7 @@ def new_state(
     averaged = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(recipe.average)) if recipe.average else None
     return State(recipe, net, optimizer, scheduler, steps, averaged=averaged)
 
-# %% ../nbs/03_train.ipynb #c54f1956
+# %% ../nbs/03_train.ipynb #5f29abd2
 def epoch_generator(
     seed: int,  # of the random numbers, at least 0
     epoch: int,  # from 0
@@ -310,7 +310,7 @@ def train_step(
         raise TrainingError(f"the loss is not a finite number any more (epoch {state.epoch + 1}, step {state.batch}): "
                             f"try a learning rate below {state.recipe.lr}")
 
-# %% ../nbs/03_train.ipynb #097ec83a
+# %% ../nbs/03_train.ipynb #8d64693a
 def end_epoch(
     state: State,  # changed in place
     batches: Batches,  # of the validation images
@@ -327,7 +327,7 @@ def end_epoch(
     })
     state.batch, state.images, state.loss_sum = 0, 0, 0.0
 
-# %% ../nbs/03_train.ipynb #b5b53192
+# %% ../nbs/03_train.ipynb #c675f398
 EVENTS = ("start", "step", "epoch", "end")
 
 
@@ -353,7 +353,7 @@ def call_hooks(
             error.add_note(f"(in the hook {type(hook).__name__}, at the event {event!r})")
             raise
 
-# %% ../nbs/03_train.ipynb #8e2e6602
+# %% ../nbs/03_train.ipynb #167aec3b
 class Progress(Hook):
     "A progress bar over the steps of a run."
 
@@ -399,7 +399,7 @@ class AverageWeights(Hook):
         "Take the new weights into the average."
         state.averaged.update_parameters(state.net)
 
-# %% ../nbs/03_train.ipynb #5d26e40e
+# %% ../nbs/03_train.ipynb #2021a552
 def fit(
     state: State,  # changed in place: trained to its recipe's last epoch
     train_batches,  # epoch -> Batches
@@ -421,7 +421,7 @@ def fit(
         call_hooks(hooks, "epoch", state)
     call_hooks(hooks, "end", state)
 
-# %% ../nbs/03_train.ipynb #84217522
+# %% ../nbs/03_train.ipynb #c4e09c7f
 def make_batches(
     recipe: Recipe,  # resolved
     cache: ImageCache,  # holds at least the run's images
@@ -436,7 +436,7 @@ def make_batches(
 
     return train_batches, {split: Batches(cache, rows[split], 250, device=recipe.device) for split in ("valid", "test")}
 
-# %% ../nbs/03_train.ipynb #3a1df112
+# %% ../nbs/03_train.ipynb #e451c737
 def state_tensors(
     state: State,  # of the run, as it stands
 ) -> dict[str, torch.Tensor]:  # name -> tensor, contiguous, on the CPU
@@ -458,7 +458,7 @@ def state_numbers(
     scheduler = {key: value for key, value in state.scheduler.state_dict().items() if key != "lr_lambdas"}
     return numbers | {"groups": state.optimizer.state_dict()["param_groups"], "scheduler": scheduler}
 
-# %% ../nbs/03_train.ipynb #e7ee7a48
+# %% ../nbs/03_train.ipynb #6dac00d1
 def write_atomically(
     path: Path,  # of the file
     write,  # called with the path of a temporary file beside it, which it writes
@@ -508,7 +508,7 @@ class Checkpoint(Hook):
         "Save at the end of the epoch."
         save_checkpoint(state, self.path, self.name)
 
-# %% ../nbs/03_train.ipynb #27558d7e
+# %% ../nbs/03_train.ipynb #fb9142d9
 def select(
     tensors: dict[str, torch.Tensor],  # name -> tensor
     prefix: str,  # such as "net."
@@ -560,7 +560,7 @@ def restore_numbers(
     state.optimizer.load_state_dict({"state": by_index, "param_groups": numbers["groups"]})
     state.scheduler.load_state_dict(numbers["scheduler"] | {"lr_lambdas": [None]})
 
-# %% ../nbs/03_train.ipynb #24ede9fa
+# %% ../nbs/03_train.ipynb #4b40ac27
 @dataclass
 class Run:
     "What a training leaves: one folder holds it."
@@ -601,7 +601,7 @@ def processor() -> str:
         if info.exists() else []
     return names[0] if names else platform.processor()
 
-# %% ../nbs/03_train.ipynb #f457e3f5
+# %% ../nbs/03_train.ipynb #20704fa5
 def finish(
     state: State,  # of the run, as it stands
     batches: dict[str, Batches],  # "valid" and "test"
@@ -639,7 +639,7 @@ def run_metrics(
         "seconds": state.seconds,
     }
 
-# %% ../nbs/03_train.ipynb #9c35d637
+# %% ../nbs/03_train.ipynb #be897a38
 FORMAT = 1  # of a run's folder
 
 
@@ -676,7 +676,7 @@ def write_run(
     if weights and run.weights is not None:
         save_file(run.weights, folder / "weights.safetensors")
 
-# %% ../nbs/03_train.ipynb #1a7feff8
+# %% ../nbs/03_train.ipynb #ee279218
 def load(
     folder: Path,  # as `save` wrote it
 ) -> Run:  # TrainingError if it is none, or of another version
@@ -697,7 +697,7 @@ def load(
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise TrainingError(f"{folder / 'recipe.json'}: damaged ({type(error).__name__}: {error})") from None
 
-# %% ../nbs/03_train.ipynb #c0f28934
+# %% ../nbs/03_train.ipynb #5c494f5b
 def keep_memory():
     "Let the process keep the memory that a step frees for the next one (Linux): else each page is cleared anew."
     try:
@@ -707,7 +707,7 @@ def keep_memory():
     except (OSError, AttributeError):
         pass  # another system, another C library: nothing to mend there
 
-# %% ../nbs/03_train.ipynb #22ab060c
+# %% ../nbs/03_train.ipynb #a0fee738
 @contextmanager
 def cpu_threads(
     number: int,  # at least 1
@@ -720,7 +720,7 @@ def cpu_threads(
     finally:
         torch.set_num_threads(before)
 
-# %% ../nbs/03_train.ipynb #32de521e
+# %% ../nbs/03_train.ipynb #41ce7224
 def checkpoint_path(
     folder: Path,  # of a run
 ) -> Path:  # beside the folder
@@ -738,7 +738,7 @@ def finished(
         raise TrainingError(f"{folder} holds another run ({run.name}, not {name}): choose another folder, or remove it")
     return run
 
-# %% ../nbs/03_train.ipynb #088801aa
+# %% ../nbs/03_train.ipynb #ba0f5041
 def train(
     recipe: Recipe,  # every choice of the run
     labels: Labels,  # of the whole data set
