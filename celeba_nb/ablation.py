@@ -11,7 +11,7 @@ __all__ = ['FLIP', 'METHODS', 'PAPER', 'EFFECTS', 'OUTCOMES', 'study_recipes', '
            'interval', 'verdict', 'effect_rows', 'percent', 'format_table', 'format_effects', 'plot_effects',
            'plot_study', 'save_study', 'order_share', 'power']
 
-# %% ../nbs/05_ablation.ipynb #b0c2cdb8
+# %% ../nbs/05_ablation.ipynb #b12054ec
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from .data import ImageCache, Labels
 from .train import Hook, Recipe, Run, State, choose_rows, load, resolve, run_name, save, train
 
-# %% ../nbs/05_ablation.ipynb #ebd384bf
+# %% ../nbs/05_ablation.ipynb #00318944
 FLIP = "celeba_nb.data.random_flip"
 METHODS = {
     "LR 0.001": {"lr": 0.001},
@@ -40,14 +40,14 @@ def study_recipes(
     "The four methods of the study."
     return {method: Recipe(**choices | own) for method, own in METHODS.items()}
 
-# %% ../nbs/05_ablation.ipynb #b54475d4
+# %% ../nbs/05_ablation.ipynb #f065490b
 PAPER = pd.DataFrame(
     {"test_accuracy": [0.8350, 0.8395, 0.8403, 0.8427], "valid_loss": [0.3756, 0.3673, 0.3642, 0.3547],
      "train_loss": [0.3572, 0.3490, 0.3355, 0.3469]},
     index=pd.Index(METHODS, name="method"),
 )  # what the study reports, from one run a method
 
-# %% ../nbs/05_ablation.ipynb #b937b8c5
+# %% ../nbs/05_ablation.ipynb #b4d15107
 def plan_runs(
     recipes: dict[str, Recipe],  # method -> recipe; their seeds are replaced
     seeds: list[int],  # at least 0 each
@@ -87,7 +87,7 @@ def count_steps(
     "How many steps a run takes."
     return recipe.epochs * -(-recipe.train_images // recipe.batch_size)
 
-# %% ../nbs/05_ablation.ipynb #c0c6f550
+# %% ../nbs/05_ablation.ipynb #a3f6a37d
 class StudyProgress(Hook):
     "One bar for all runs of a study, counted in steps."
 
@@ -104,7 +104,7 @@ class StudyProgress(Hook):
         "One step further."
         self.bar.update()
 
-# %% ../nbs/05_ablation.ipynb #804988b6
+# %% ../nbs/05_ablation.ipynb #e9a32b7b
 def make_runs(
     plan: dict[tuple, Recipe],  # (method, seed) -> resolved recipe
     labels: Labels,  # of the whole data set
@@ -125,7 +125,7 @@ def make_runs(
             runs[method, seed] = replace(run, weights=None)
     return {key: runs[key] for key in plan}
 
-# %% ../nbs/05_ablation.ipynb #6cae4785
+# %% ../nbs/05_ablation.ipynb #4eebc98d
 EFFECTS = {
     "flip": (-0.5, 0.5, -0.5, 0.5),
     "lower rate": (-0.5, -0.5, 0.5, 0.5),
@@ -138,7 +138,7 @@ OUTCOMES = {
     "test_mirrored_accuracy": "higher",
 }  # and which direction is the better one
 
-# %% ../nbs/05_ablation.ipynb #6dc62ba1
+# %% ../nbs/05_ablation.ipynb #77e04ab6
 class Study:
     "Some recipes × some seeds, paired; each finished run is a folder of its own, and is never made twice."
 
@@ -192,7 +192,7 @@ class Study:
         "The study in one picture."
         return plot_study(self)
 
-# %% ../nbs/05_ablation.ipynb #66e92faa
+# %% ../nbs/05_ablation.ipynb #40dacfd8
 def method_table(
     metrics: pd.DataFrame,  # a row a run
     recipes: dict[str, Recipe],  # method -> recipe
@@ -224,7 +224,7 @@ def image_groups(
     rows = next(iter(study.runs.values())).predictions[f"{split}_rows"]
     return rows if study.labels.identity is None else study.labels.identity.to_numpy()[rows]
 
-# %% ../nbs/05_ablation.ipynb #ac68d488
+# %% ../nbs/05_ablation.ipynb #c685c1f3
 def image_outcomes(
     run: Run,  # a finished one
     outcome: str,  # one of OUTCOMES
@@ -237,7 +237,7 @@ def image_outcomes(
     probabilities = run.predictions[outcome.removesuffix("_accuracy")]
     return ((probabilities > 0.5) == run.predictions["test_truth"]).mean(1)
 
-# %% ../nbs/05_ablation.ipynb #07fea746
+# %% ../nbs/05_ablation.ipynb #d6bc903a
 def plot_outcome(
     study: Study,  # with finished runs
     outcome: str = "test_accuracy",  # one of OUTCOMES
@@ -257,7 +257,7 @@ def plot_outcome(
     ax.legend(fontsize=8)
     return ax
 
-# %% ../nbs/05_ablation.ipynb #b749b514
+# %% ../nbs/05_ablation.ipynb #3bd37bd1
 def sign_flip_p(
     differences: np.ndarray,  # (n,): one a seed, the same methods in each
 ) -> float:  # in (0, 1]; the least that n seeds can give is 2 / 2^n
@@ -277,7 +277,7 @@ def holm(
     corrected = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
     return corrected[np.argsort(order)]
 
-# %% ../nbs/05_ablation.ipynb #18bdd070
+# %% ../nbs/05_ablation.ipynb #2dc13163
 def bootstrap_counts(
     rng: np.random.Generator,  # the source of chance
     n: int,  # things that are drawn from, with replacement, n times
@@ -301,7 +301,7 @@ def hierarchical_means(
     drawn = bootstrap_counts(rng, len(sizes), repeats)
     return ((seeds @ sums) * drawn).sum(1) / (len(values) * (drawn @ sizes))
 
-# %% ../nbs/05_ablation.ipynb #18772ef8
+# %% ../nbs/05_ablation.ipynb #b710c4a2
 def expanded_level(
     n: int,  # seeds, at least 2
     level: float = 0.95,  # in (0, 1): the share of intervals that hold the truth
@@ -323,7 +323,7 @@ def interval(
     low, high = np.quantile(hierarchical_means(values, groups), [tail, 1 - tail])
     return float(low), float(high)
 
-# %% ../nbs/05_ablation.ipynb #32bf7c67
+# %% ../nbs/05_ablation.ipynb #5ec44497
 def verdict(
     mean: float,  # of the effect
     low: float,  # of its interval
@@ -338,7 +338,7 @@ def verdict(
         return "helps" if (mean > 0) == (better == "higher") else "hurts"
     return "too few seeds to tell" if questions * 2 / 2**n >= 0.05 else "no difference seen"
 
-# %% ../nbs/05_ablation.ipynb #23b337a4
+# %% ../nbs/05_ablation.ipynb #37998f59
 def effect_rows(
     values: np.ndarray,  # (methods, seeds, images)
     groups: np.ndarray,  # (images,)
@@ -357,7 +357,7 @@ def effect_rows(
                      "wins": wins, "n": n, "verdict": verdict(mean, low, high, p_holm, n, len(effects), better)})
     return pd.DataFrame(rows)
 
-# %% ../nbs/05_ablation.ipynb #780e0560
+# %% ../nbs/05_ablation.ipynb #a9d280d9
 def percent(
     value: float,  # a fraction
     sign: bool = False,  # show the sign of a difference
@@ -397,7 +397,7 @@ def format_effects(
     } for row in effects.itertuples(index=False)])
     return shown.to_string(index=False)
 
-# %% ../nbs/05_ablation.ipynb #2f1fbc07
+# %% ../nbs/05_ablation.ipynb #6c534c3a
 def plot_effects(
     effects: pd.DataFrame,  # as `Study.effects` gives them
     outcome: str = "test_accuracy",  # one of OUTCOMES
@@ -414,7 +414,7 @@ def plot_effects(
            title="Effects with 95% intervals")
     return ax
 
-# %% ../nbs/05_ablation.ipynb #c1fe45b0
+# %% ../nbs/05_ablation.ipynb #87e46a39
 def plot_study(
     study: Study,  # with finished runs
 ) -> plt.Figure:
@@ -424,7 +424,7 @@ def plot_study(
     plot_effects(study.effects(), ax=right)
     return figure
 
-# %% ../nbs/05_ablation.ipynb #8c1f476b
+# %% ../nbs/05_ablation.ipynb #74e18776
 def save_study(
     study: Study,  # with finished runs
 ) -> list[Path]:  # runs.csv, table.csv, effects.csv and study.png, in the study's folder
@@ -437,7 +437,7 @@ def save_study(
     plt.close(figure)
     return [study.folder / name for name in ("runs.csv", "table.csv", "effects.csv", "study.png")]
 
-# %% ../nbs/05_ablation.ipynb #231e83b0
+# %% ../nbs/05_ablation.ipynb #8485cc96
 def order_share(
     values: np.ndarray,  # (methods, seeds), the methods in the order that is claimed, worst first
     repeats: int = 20_000,  # resamplings, at least 1
@@ -449,7 +449,7 @@ def order_share(
     drawn = values[np.arange(methods), rng.integers(seeds, size=(repeats, methods))]
     return float((np.diff(drawn, axis=1) > 0).all(1).mean())
 
-# %% ../nbs/05_ablation.ipynb #a5a1f7bd
+# %% ../nbs/05_ablation.ipynb #57ed12c3
 def power(
     differences: np.ndarray,  # (effects, seeds): of finished runs
     n: int,  # seeds of the study that is imagined
