@@ -1,0 +1,58 @@
+"""A study that is killed, and started again, gives the table of an undisturbed one, and repeats no finished run."""
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from celeba_nb.sketch import make_sketch
+
+CLI = [sys.executable, "-c", "from celeba_nb.cli import app; app()"]
+SMALL = ["--train-images", "64", "--size", "32", "--epochs", "1", "--seeds", "3", "--threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    return make_sketch(tmp_path_factory.mktemp("study") / "faces", 200, 30, 40, progress=False)
+
+
+def start(faces, folder):
+    return subprocess.Popen([*CLI, "study", "--root", faces, *SMALL, "--out", folder, "--json", folder.with_suffix(".json")],
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(faces, folder):
+    process = start(faces, folder)
+    printed = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, printed
+    return json.loads(folder.with_suffix(".json").read_text())
+
+
+def finished_runs(folder):
+    return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("[!.]*/recipe.json")}
+
+
+def wait_for_runs(process, folder, number):
+    for _ in range(2000):
+        if len(finished_runs(folder)) >= number or process.poll() is not None:
+            return
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
+def test_stopped_study(faces, tmp_path, stop):
+    whole = finish(faces, tmp_path / "whole")
+    process = start(faces, tmp_path / "stopped")
+    wait_for_runs(process, tmp_path / "stopped", 4)
+    process.send_signal(stop)
+    printed = process.communicate(timeout=60)[0]
+    kept = finished_runs(tmp_path / "stopped")
+    assert process.returncode != 0 and 4 <= len(kept) < 12, printed
+    if stop == signal.SIGINT:
+        assert process.returncode == 130 and "goes on from there" in printed and "Traceback" not in printed
+    resumed = finish(faces, tmp_path / "stopped")
+    assert all(resumed[key] == whole[key] for key in ("rows", "effects", "effects_other"))
+    after = finished_runs(tmp_path / "stopped")
+    assert len(after) == 12 and kept.items() <= after.items()
