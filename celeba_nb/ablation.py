@@ -11,7 +11,7 @@ __all__ = ['FLIP', 'METHODS', 'PAPER', 'EFFECTS', 'OUTCOMES', 'study_recipes', '
            'interval', 'verdict', 'effect_rows', 'percent', 'format_table', 'format_effects', 'plot_effects',
            'plot_study', 'save_study', 'order_share', 'power']
 
-# %% ../nbs/05_ablation.ipynb #b12054ec
+# %% ../nbs/05_ablation.ipynb #5b75191c
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,9 +22,10 @@ from scipy import stats
 from tqdm.auto import tqdm
 
 from .data import ImageCache, Labels
+from .metrics import image_accuracy
 from .train import Hook, Recipe, Run, State, choose_rows, load, resolve, run_name, save, train
 
-# %% ../nbs/05_ablation.ipynb #00318944
+# %% ../nbs/05_ablation.ipynb #5350582b
 FLIP = "celeba_nb.data.random_flip"
 METHODS = {
     "LR 0.001": {"lr": 0.001},
@@ -40,14 +41,14 @@ def study_recipes(
     "The four methods of the study."
     return {method: Recipe(**choices | own) for method, own in METHODS.items()}
 
-# %% ../nbs/05_ablation.ipynb #f065490b
+# %% ../nbs/05_ablation.ipynb #39070932
 PAPER = pd.DataFrame(
     {"test_accuracy": [0.8350, 0.8395, 0.8403, 0.8427], "valid_loss": [0.3756, 0.3673, 0.3642, 0.3547],
      "train_loss": [0.3572, 0.3490, 0.3355, 0.3469]},
     index=pd.Index(METHODS, name="method"),
 )  # what the study reports, from one run a method
 
-# %% ../nbs/05_ablation.ipynb #b4d15107
+# %% ../nbs/05_ablation.ipynb #b4aa09cc
 def plan_runs(
     recipes: dict[str, Recipe],  # method -> recipe; their seeds are replaced
     seeds: list[int],  # at least 0 each
@@ -87,7 +88,7 @@ def count_steps(
     "How many steps a run takes."
     return recipe.epochs * -(-recipe.train_images // recipe.batch_size)
 
-# %% ../nbs/05_ablation.ipynb #a3f6a37d
+# %% ../nbs/05_ablation.ipynb #17f769e1
 class StudyProgress(Hook):
     "One bar for all runs of a study, counted in steps."
 
@@ -104,7 +105,7 @@ class StudyProgress(Hook):
         "One step further."
         self.bar.update()
 
-# %% ../nbs/05_ablation.ipynb #e9a32b7b
+# %% ../nbs/05_ablation.ipynb #6bf458a8
 def make_runs(
     plan: dict[tuple, Recipe],  # (method, seed) -> resolved recipe
     labels: Labels,  # of the whole data set
@@ -125,7 +126,7 @@ def make_runs(
             runs[method, seed] = replace(run, weights=None)
     return {key: runs[key] for key in plan}
 
-# %% ../nbs/05_ablation.ipynb #4eebc98d
+# %% ../nbs/05_ablation.ipynb #9f96e344
 EFFECTS = {
     "flip": (-0.5, 0.5, -0.5, 0.5),
     "lower rate": (-0.5, -0.5, 0.5, 0.5),
@@ -138,7 +139,7 @@ OUTCOMES = {
     "test_mirrored_accuracy": "higher",
 }  # and which direction is the better one
 
-# %% ../nbs/05_ablation.ipynb #77e04ab6
+# %% ../nbs/05_ablation.ipynb #4c21de6b
 class Study:
     "Some recipes × some seeds, paired; each finished run is a folder of its own, and is never made twice."
 
@@ -190,9 +191,9 @@ class Study:
 
     def plot(self) -> plt.Figure:  # accuracies of all runs, and effects on the accuracy
         "The study in one picture."
-        return plot_study(self)
+        return plot_study(self, self.effects())
 
-# %% ../nbs/05_ablation.ipynb #40dacfd8
+# %% ../nbs/05_ablation.ipynb #3d2148b3
 def method_table(
     metrics: pd.DataFrame,  # a row a run
     recipes: dict[str, Recipe],  # method -> recipe
@@ -224,7 +225,7 @@ def image_groups(
     rows = next(iter(study.runs.values())).predictions[f"{split}_rows"]
     return rows if study.labels.identity is None else study.labels.identity.to_numpy()[rows]
 
-# %% ../nbs/05_ablation.ipynb #c685c1f3
+# %% ../nbs/05_ablation.ipynb #58c36dc1
 def image_outcomes(
     run: Run,  # a finished one
     outcome: str,  # one of OUTCOMES
@@ -235,9 +236,9 @@ def image_outcomes(
     if outcome == "valid_loss":
         return run.predictions["valid_losses"].astype(float)
     probabilities = run.predictions[outcome.removesuffix("_accuracy")]
-    return ((probabilities > 0.5) == run.predictions["test_truth"]).mean(1)
+    return image_accuracy(probabilities, run.predictions["test_truth"])
 
-# %% ../nbs/05_ablation.ipynb #d6bc903a
+# %% ../nbs/05_ablation.ipynb #4dc06582
 def plot_outcome(
     study: Study,  # with finished runs
     outcome: str = "test_accuracy",  # one of OUTCOMES
@@ -257,7 +258,7 @@ def plot_outcome(
     ax.legend(fontsize=8)
     return ax
 
-# %% ../nbs/05_ablation.ipynb #3bd37bd1
+# %% ../nbs/05_ablation.ipynb #9fdde680
 def sign_flip_p(
     differences: np.ndarray,  # (n,): one a seed, the same methods in each
 ) -> float:  # in (0, 1]; the least that n seeds can give is 2 / 2^n
@@ -277,7 +278,7 @@ def holm(
     corrected = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
     return corrected[np.argsort(order)]
 
-# %% ../nbs/05_ablation.ipynb #2dc13163
+# %% ../nbs/05_ablation.ipynb #39002dbf
 def bootstrap_counts(
     rng: np.random.Generator,  # the source of chance
     n: int,  # things that are drawn from, with replacement, n times
@@ -301,7 +302,7 @@ def hierarchical_means(
     drawn = bootstrap_counts(rng, len(sizes), repeats)
     return ((seeds @ sums) * drawn).sum(1) / (len(values) * (drawn @ sizes))
 
-# %% ../nbs/05_ablation.ipynb #b710c4a2
+# %% ../nbs/05_ablation.ipynb #111946f6
 def expanded_level(
     n: int,  # seeds, at least 2
     level: float = 0.95,  # in (0, 1): the share of intervals that hold the truth
@@ -323,7 +324,7 @@ def interval(
     low, high = np.quantile(hierarchical_means(values, groups), [tail, 1 - tail])
     return float(low), float(high)
 
-# %% ../nbs/05_ablation.ipynb #5ec44497
+# %% ../nbs/05_ablation.ipynb #748aebb4
 def verdict(
     mean: float,  # of the effect
     low: float,  # of its interval
@@ -338,7 +339,7 @@ def verdict(
         return "helps" if (mean > 0) == (better == "higher") else "hurts"
     return "too few seeds to tell" if questions * 2 / 2**n >= 0.05 else "no difference seen"
 
-# %% ../nbs/05_ablation.ipynb #37998f59
+# %% ../nbs/05_ablation.ipynb #d6e09660
 def effect_rows(
     values: np.ndarray,  # (methods, seeds, images)
     groups: np.ndarray,  # (images,)
@@ -357,7 +358,7 @@ def effect_rows(
                      "wins": wins, "n": n, "verdict": verdict(mean, low, high, p_holm, n, len(effects), better)})
     return pd.DataFrame(rows)
 
-# %% ../nbs/05_ablation.ipynb #a9d280d9
+# %% ../nbs/05_ablation.ipynb #d23ecfbd
 def percent(
     value: float,  # a fraction
     sign: bool = False,  # show the sign of a difference
@@ -397,7 +398,7 @@ def format_effects(
     } for row in effects.itertuples(index=False)])
     return shown.to_string(index=False)
 
-# %% ../nbs/05_ablation.ipynb #6c534c3a
+# %% ../nbs/05_ablation.ipynb #feef3585
 def plot_effects(
     effects: pd.DataFrame,  # as `Study.effects` gives them
     outcome: str = "test_accuracy",  # one of OUTCOMES
@@ -414,30 +415,32 @@ def plot_effects(
            title="Effects with 95% intervals")
     return ax
 
-# %% ../nbs/05_ablation.ipynb #87e46a39
+# %% ../nbs/05_ablation.ipynb #9f2c0318
 def plot_study(
     study: Study,  # with finished runs
+    effects: pd.DataFrame,  # as `Study.effects` gives them
 ) -> plt.Figure:
     "The study in one picture: the accuracies of all runs, and the three effects."
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4), layout="constrained")
     plot_outcome(study, ax=left)
-    plot_effects(study.effects(), ax=right)
+    plot_effects(effects, ax=right)
     return figure
 
-# %% ../nbs/05_ablation.ipynb #74e18776
+# %% ../nbs/05_ablation.ipynb #5236e33e
 def save_study(
     study: Study,  # with finished runs
+    effects: pd.DataFrame,  # as `Study.effects` gives them: they take seconds to work out
 ) -> list[Path]:  # runs.csv, table.csv, effects.csv and study.png, in the study's folder
     "Write what the study says."
-    tables = {"runs": study.metrics(), "table": study.table(), "effects": study.effects()}
+    tables = {"runs": study.metrics(), "table": study.table(), "effects": effects}
     for name, table in tables.items():
         table.to_csv(study.folder / f"{name}.csv", index=False)
-    figure = study.plot()
+    figure = plot_study(study, effects)
     figure.savefig(study.folder / "study.png", dpi=120)
     plt.close(figure)
     return [study.folder / name for name in ("runs.csv", "table.csv", "effects.csv", "study.png")]
 
-# %% ../nbs/05_ablation.ipynb #8485cc96
+# %% ../nbs/05_ablation.ipynb #d2d16faa
 def order_share(
     values: np.ndarray,  # (methods, seeds), the methods in the order that is claimed, worst first
     repeats: int = 20_000,  # resamplings, at least 1
@@ -449,7 +452,7 @@ def order_share(
     drawn = values[np.arange(methods), rng.integers(seeds, size=(repeats, methods))]
     return float((np.diff(drawn, axis=1) > 0).all(1).mean())
 
-# %% ../nbs/05_ablation.ipynb #57ed12c3
+# %% ../nbs/05_ablation.ipynb #d61505ef
 def power(
     differences: np.ndarray,  # (effects, seeds): of finished runs
     n: int,  # seeds of the study that is imagined

@@ -9,7 +9,7 @@ __all__ = ['app', 'RootOption', 'JsonOption', 'OutOption', 'STUDY_SIZES', 'SKETC
            'write_json', 'records', 'open_labels', 'study_sizes', 'study', 'show_study', 'train_command',
            'recipe_from_options', 'evaluate', 'evaluate_command', 'sketch']
 
-# %% ../nbs/14_cli.ipynb #44bc3287
+# %% ../nbs/14_cli.ipynb #c81ed2d3
 import json
 import os
 import time
@@ -27,7 +27,7 @@ from .metrics import report
 from .sketch import make_sketch
 from .train import Recipe, Run, TrainingError, compute_logits, cpu_threads, load, train
 
-# %% ../nbs/14_cli.ipynb #58579d7e
+# %% ../nbs/14_cli.ipynb #e001c140
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
                   help="Facial attributes on CelebA: draw sketch faces, train, evaluate, and run the study.")
 
@@ -63,7 +63,7 @@ def records(
     "The rows of a table, for JSON."
     return json.loads(table.to_json(orient="records", double_precision=15))
 
-# %% ../nbs/14_cli.ipynb #5dc47c34
+# %% ../nbs/14_cli.ipynb #5b74857f
 RootOption = Annotated[Path | None, typer.Option("--root", help="The CelebA folder. Default: $CELEBA_ROOT, else sketch faces.")]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file, as JSON.")]
 OutOption = Annotated[Path, typer.Option("--out", help="The folder to write.")]
@@ -80,7 +80,7 @@ def open_labels(
                f"{counts.get('test', 0):,} test)")
     return labels
 
-# %% ../nbs/14_cli.ipynb #8bdbc354
+# %% ../nbs/14_cli.ipynb #c6441a6c
 STUDY_SIZES = {"train_images": 1000, "valid_images": None, "test_images": None, "epochs": 5, "size": 128}
 SKETCH_SIZES = {"train_images": 500, "valid_images": 300, "test_images": 500, "epochs": 5, "size": 64}
 
@@ -96,7 +96,7 @@ def study_sizes(
                    f"({defaults['train_images']} training images at {defaults['size']}×{defaults['size']}).")
     return defaults | {key: value for key, value in given.items() if value is not None}
 
-# %% ../nbs/14_cli.ipynb #d00c640e
+# %% ../nbs/14_cli.ipynb #5c3da5e4
 @app.command()
 def study(
     root: RootOption = None,
@@ -133,13 +133,13 @@ def show_study(
     "Print a study's table, effects and files, and write its JSON."
     table, effects = study.table(), study.effects()
     typer.echo(f"\n{format_table(table)}\n\n{format_effects(effects)}\n")
-    for path in save_study(study):
+    for path in save_study(study, effects):
         typer.echo(f"Written: {path}")
     on_accuracy = effects["outcome"] == "test_accuracy"
     write_json(json_file, {"rows": records(table), "effects": records(effects[on_accuracy].drop(columns="outcome")),
                            "effects_other": records(effects[~on_accuracy]), "seconds": seconds})
 
-# %% ../nbs/14_cli.ipynb #a4133808
+# %% ../nbs/14_cli.ipynb #2b511c99
 @app.command("train")
 def train_command(
     root: RootOption = None,
@@ -195,7 +195,7 @@ def recipe_from_options(
     threads = choices["threads"]
     return Recipe(**choices | arguments | {"threads": int(threads) if threads.isdigit() else threads})
 
-# %% ../nbs/14_cli.ipynb #b2feaea9
+# %% ../nbs/14_cli.ipynb #13600f5b
 def evaluate(
     run: Run,  # with weights
     labels: Labels,  # of any CelebA folder
@@ -229,7 +229,7 @@ def evaluate_command(
             typer.echo(f"{key.replace('_', ' '):24}" + (f"{found[key]:,}" if key == "images" else f"{found[key]:.4f}"))
         write_json(json_file, found | {"seconds": time.perf_counter() - began})
 
-# %% ../nbs/14_cli.ipynb #cd3c9ca4
+# %% ../nbs/14_cli.ipynb #a3667ccd
 @app.command()
 def sketch(
     out: Annotated[Path, typer.Argument(help="The folder to make; it must not hold anything yet.")],

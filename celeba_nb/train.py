@@ -14,7 +14,7 @@ __all__ = ['OPTIMIZERS', 'CHOICES', 'AT_LEAST', 'EVENTS', 'FORMAT', 'bce', 'Trai
            'finish', 'run_metrics', 'save', 'write_run', 'load', 'keep_memory', 'cpu_threads', 'checkpoint_path',
            'finished', 'train']
 
-# %% ../nbs/03_train.ipynb #01307ec1
+# %% ../nbs/03_train.ipynb #05e17838
 import ctypes
 import difflib
 import hashlib
@@ -43,8 +43,9 @@ from tqdm.auto import tqdm
 
 from . import __version__
 from .data import Batches, ImageCache, Labels, draw_rows
+from .model import evaluating
 
-# %% ../nbs/03_train.ipynb #ae3f00bf
+# %% ../nbs/03_train.ipynb #2f71be1a
 def bce(
     net: nn.Module,  # gives logits (b, 40) for a batch
     x: torch.Tensor,  # (b, 3, size, size), in [-1, 1]
@@ -53,11 +54,11 @@ def bce(
     "Binary cross-entropy of the network's logits: the objective of the study."
     return F.binary_cross_entropy_with_logits(net(x).float(), y)
 
-# %% ../nbs/03_train.ipynb #d3921c4a
+# %% ../nbs/03_train.ipynb #3cffd319
 class TrainingError(RuntimeError):
     "A run that can't be made, resumed or read: the message says which, why and what to do."
 
-# %% ../nbs/03_train.ipynb #0823c74a
+# %% ../nbs/03_train.ipynb #336b476b
 @dataclass(frozen=True)
 class Recipe:
     "Every choice of a run; two runs with the same recipe, on the same data and machine, are equal bit for bit."
@@ -88,7 +89,7 @@ class Recipe:
         for problem in recipe_problems(self):
             raise TrainingError(f"recipe: {problem}")
 
-# %% ../nbs/03_train.ipynb #0857bcde
+# %% ../nbs/03_train.ipynb #75c835b3
 OPTIMIZERS = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW, "SGD": torch.optim.SGD}
 CHOICES = {
     "optimizer": tuple(OPTIMIZERS),
@@ -127,7 +128,7 @@ def recipe_problems(
     if recipe.threads != "auto" and (not is_whole(recipe.threads) or recipe.threads < 1):
         yield f'threads must be "auto" or a whole number of at least 1, not {recipe.threads!r}'
 
-# %% ../nbs/03_train.ipynb #5b88d9da
+# %% ../nbs/03_train.ipynb #b4dd347c
 def recipe_from_dict(
     choices: dict,  # from a file: field names and values
 ) -> Recipe:  # TrainingError for an unknown key, a bad value, or a name outside celeba_nb
@@ -143,7 +144,7 @@ def recipe_from_dict(
             raise TrainingError(f"recipe: a file may only name what is in celeba_nb, not {name!r}")
     return recipe
 
-# %% ../nbs/03_train.ipynb #f1a78d8c
+# %% ../nbs/03_train.ipynb #384d3008
 def find_name(
     name: str,  # a dotted name, such as "celeba_nb.model.AttributeCNN"
 ):  # what stands under that name; TrainingError if nothing does
@@ -154,7 +155,7 @@ def find_name(
     except (ImportError, AttributeError, ValueError) as error:
         raise TrainingError(f"recipe: there is no {name!r} to import ({error})") from None
 
-# %% ../nbs/03_train.ipynb #1fe2264c
+# %% ../nbs/03_train.ipynb #523616bb
 def has_bfloat16(
     device: str,  # "cpu", "cuda", "mps"
 ) -> bool:
@@ -171,7 +172,7 @@ def best_device() -> str:  # "cuda", "mps" or "cpu"
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
-# %% ../nbs/03_train.ipynb #d8275e92
+# %% ../nbs/03_train.ipynb #b07376f9
 def choose_rows(
     recipe: Recipe,  # every choice of the run
     labels: Labels,  # of the whole data set
@@ -195,7 +196,7 @@ def resolve(
     threads = torch.get_num_threads() if recipe.threads == "auto" else recipe.threads
     return replace(recipe, **counts, device=device, precision=precision, threads=threads)
 
-# %% ../nbs/03_train.ipynb #22f3240b
+# %% ../nbs/03_train.ipynb #c2e1d20e
 def run_name(
     recipe: Recipe,  # resolved
     data: str,  # the fingerprint of the labels
@@ -204,7 +205,7 @@ def run_name(
     text = json.dumps([asdict(recipe), data], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-# %% ../nbs/03_train.ipynb #51413797
+# %% ../nbs/03_train.ipynb #11fb49c5
 def build_net(
     recipe: Recipe,  # every choice of the run
 ) -> nn.Module:  # on the CPU, with initial weights drawn by the recipe's seed
@@ -219,7 +220,7 @@ def autocast(
     "The context in which the network computes in the recipe's precision."
     return torch.autocast(recipe.device, torch.bfloat16) if recipe.precision == "bfloat16" else nullcontext()
 
-# %% ../nbs/03_train.ipynb #5a27969e
+# %% ../nbs/03_train.ipynb #405d08cd
 @torch.inference_mode()
 def compute_logits(
     net: nn.Module,  # gives logits (b, 40)
@@ -228,14 +229,11 @@ def compute_logits(
     mirrored: bool = False,  # look at the images' mirror images
 ) -> torch.Tensor:  # (n, 40), float32, on the CPU
     "The network's logits for all images, in order."
-    training = net.training
-    net.eval()
-    with autocast(recipe):
+    with evaluating(net), autocast(recipe):
         logits = [net(x.flip(-1) if mirrored else x).float().cpu() for x, _ in batches]
-    net.train(training)
     return torch.cat(logits)
 
-# %% ../nbs/03_train.ipynb #4db80e2c
+# %% ../nbs/03_train.ipynb #9bb79fa6
 def image_losses(
     logits: torch.Tensor,  # (n, 40)
     y: torch.Tensor,  # (n, 40), 0 or 1
@@ -243,7 +241,7 @@ def image_losses(
     "Binary cross-entropy of each image, the mean over its attributes."
     return F.binary_cross_entropy_with_logits(logits, y, reduction="none").mean(1)
 
-# %% ../nbs/03_train.ipynb #5c169711
+# %% ../nbs/03_train.ipynb #a0452da3
 @dataclass
 class State:
     "What changes while a run goes on; hooks get it."
@@ -266,7 +264,7 @@ class State:
         "The network that is evaluated and kept."
         return self.net if self.averaged is None else self.averaged.module
 
-# %% ../nbs/03_train.ipynb #57f858ac
+# %% ../nbs/03_train.ipynb #a5ca5bdb
 def new_state(
     recipe: Recipe,  # resolved
     steps: int,  # in an epoch
@@ -281,7 +279,7 @@ def new_state(
     averaged = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(recipe.average)) if recipe.average else None
     return State(recipe, net, optimizer, scheduler, steps, averaged=averaged)
 
-# %% ../nbs/03_train.ipynb #5f29abd2
+# %% ../nbs/03_train.ipynb #ad31a359
 def epoch_generator(
     seed: int,  # of the random numbers, at least 0
     epoch: int,  # from 0
@@ -310,7 +308,7 @@ def train_step(
         raise TrainingError(f"the loss is not a finite number any more (epoch {state.epoch + 1}, step {state.batch}): "
                             f"try a learning rate below {state.recipe.lr}")
 
-# %% ../nbs/03_train.ipynb #8d64693a
+# %% ../nbs/03_train.ipynb #b76a2587
 def end_epoch(
     state: State,  # changed in place
     batches: Batches,  # of the validation images
@@ -327,7 +325,7 @@ def end_epoch(
     })
     state.batch, state.images, state.loss_sum = 0, 0, 0.0
 
-# %% ../nbs/03_train.ipynb #c675f398
+# %% ../nbs/03_train.ipynb #28d8f660
 EVENTS = ("start", "step", "epoch", "end")
 
 
@@ -353,7 +351,7 @@ def call_hooks(
             error.add_note(f"(in the hook {type(hook).__name__}, at the event {event!r})")
             raise
 
-# %% ../nbs/03_train.ipynb #167aec3b
+# %% ../nbs/03_train.ipynb #c7389f56
 class Progress(Hook):
     "A progress bar over the steps of a run."
 
@@ -399,7 +397,7 @@ class AverageWeights(Hook):
         "Take the new weights into the average."
         state.averaged.update_parameters(state.net)
 
-# %% ../nbs/03_train.ipynb #2021a552
+# %% ../nbs/03_train.ipynb #7b936c76
 def fit(
     state: State,  # changed in place: trained to its recipe's last epoch
     train_batches,  # epoch -> Batches
@@ -421,7 +419,7 @@ def fit(
         call_hooks(hooks, "epoch", state)
     call_hooks(hooks, "end", state)
 
-# %% ../nbs/03_train.ipynb #c4e09c7f
+# %% ../nbs/03_train.ipynb #ca5bd78e
 def make_batches(
     recipe: Recipe,  # resolved
     cache: ImageCache,  # holds at least the run's images
@@ -436,7 +434,7 @@ def make_batches(
 
     return train_batches, {split: Batches(cache, rows[split], 250, device=recipe.device) for split in ("valid", "test")}
 
-# %% ../nbs/03_train.ipynb #e451c737
+# %% ../nbs/03_train.ipynb #7d0f3ffa
 def state_tensors(
     state: State,  # of the run, as it stands
 ) -> dict[str, torch.Tensor]:  # name -> tensor, contiguous, on the CPU
@@ -458,7 +456,7 @@ def state_numbers(
     scheduler = {key: value for key, value in state.scheduler.state_dict().items() if key != "lr_lambdas"}
     return numbers | {"groups": state.optimizer.state_dict()["param_groups"], "scheduler": scheduler}
 
-# %% ../nbs/03_train.ipynb #6dac00d1
+# %% ../nbs/03_train.ipynb #476cf332
 def write_atomically(
     path: Path,  # of the file
     write,  # called with the path of a temporary file beside it, which it writes
@@ -508,7 +506,7 @@ class Checkpoint(Hook):
         "Save at the end of the epoch."
         save_checkpoint(state, self.path, self.name)
 
-# %% ../nbs/03_train.ipynb #fb9142d9
+# %% ../nbs/03_train.ipynb #d57defe3
 def select(
     tensors: dict[str, torch.Tensor],  # name -> tensor
     prefix: str,  # such as "net."
@@ -560,7 +558,7 @@ def restore_numbers(
     state.optimizer.load_state_dict({"state": by_index, "param_groups": numbers["groups"]})
     state.scheduler.load_state_dict(numbers["scheduler"] | {"lr_lambdas": [None]})
 
-# %% ../nbs/03_train.ipynb #4b40ac27
+# %% ../nbs/03_train.ipynb #f040514b
 @dataclass
 class Run:
     "What a training leaves: one folder holds it."
@@ -601,7 +599,7 @@ def processor() -> str:
         if info.exists() else []
     return names[0] if names else platform.processor()
 
-# %% ../nbs/03_train.ipynb #20704fa5
+# %% ../nbs/03_train.ipynb #d9e3cbfe
 def finish(
     state: State,  # of the run, as it stands
     batches: dict[str, Batches],  # "valid" and "test"
@@ -639,7 +637,7 @@ def run_metrics(
         "seconds": state.seconds,
     }
 
-# %% ../nbs/03_train.ipynb #be897a38
+# %% ../nbs/03_train.ipynb #b53e4dba
 FORMAT = 1  # of a run's folder
 
 
@@ -676,7 +674,7 @@ def write_run(
     if weights and run.weights is not None:
         save_file(run.weights, folder / "weights.safetensors")
 
-# %% ../nbs/03_train.ipynb #ee279218
+# %% ../nbs/03_train.ipynb #d715146f
 def load(
     folder: Path,  # as `save` wrote it
 ) -> Run:  # TrainingError if it is none, or of another version
@@ -697,7 +695,7 @@ def load(
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise TrainingError(f"{folder / 'recipe.json'}: damaged ({type(error).__name__}: {error})") from None
 
-# %% ../nbs/03_train.ipynb #5c494f5b
+# %% ../nbs/03_train.ipynb #ffccd63e
 def keep_memory():
     "Let the process keep the memory that a step frees for the next one (Linux): else each page is cleared anew."
     try:
@@ -707,7 +705,7 @@ def keep_memory():
     except (OSError, AttributeError):
         pass  # another system, another C library: nothing to mend there
 
-# %% ../nbs/03_train.ipynb #a0fee738
+# %% ../nbs/03_train.ipynb #e04eca9a
 @contextmanager
 def cpu_threads(
     number: int,  # at least 1
@@ -720,7 +718,7 @@ def cpu_threads(
     finally:
         torch.set_num_threads(before)
 
-# %% ../nbs/03_train.ipynb #41ce7224
+# %% ../nbs/03_train.ipynb #d9bd278a
 def checkpoint_path(
     folder: Path,  # of a run
 ) -> Path:  # beside the folder
@@ -738,7 +736,7 @@ def finished(
         raise TrainingError(f"{folder} holds another run ({run.name}, not {name}): choose another folder, or remove it")
     return run
 
-# %% ../nbs/03_train.ipynb #ba0f5041
+# %% ../nbs/03_train.ipynb #8b1eb24b
 def train(
     recipe: Recipe,  # every choice of the run
     labels: Labels,  # of the whole data set
