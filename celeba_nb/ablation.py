@@ -6,14 +6,15 @@ Docs: https://celeba-nb.github.io/celeba_nb/ablation.html.md"""
 
 # %% auto #0
 __all__ = ['FLIP', 'METHODS', 'PAPER', 'EFFECTS', 'OUTCOMES', 'study_recipes', 'plan_runs', 'find_runs', 'make_caches',
-           'count_steps', 'StudyProgress', 'make_runs', 'Study', 'method_table', 'image_groups', 'image_outcomes',
-           'plot_outcome', 'sign_flip_p', 'holm', 'bootstrap_counts', 'hierarchical_means', 'expanded_level',
-           'interval', 'verdict', 'effect_rows', 'percent', 'format_table', 'format_effects', 'plot_effects',
-           'plot_study', 'save_study', 'order_share', 'power']
+           'count_steps', 'StudyProgress', 'make_runs', 'PairedRuns', 'image_outcomes', 'method_table', 'Study',
+           'image_groups', 'plot_outcome', 'sign_flip_p', 'holm', 'bootstrap_counts', 'hierarchical_means',
+           'expanded_level', 'interval', 'verdict', 'effect_rows', 'percent', 'format_table', 'format_effects',
+           'plot_effects', 'plot_study', 'save_study', 'order_share', 'power']
 
 # %% ../nbs/05_ablation.ipynb #5b75191c
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -58,7 +59,7 @@ def plan_runs(
     return {(method, seed): resolve(replace(recipe, seed=seed), labels)
             for seed in seeds for method, recipe in recipes.items()}
 
-
+# %% ../nbs/05_ablation.ipynb #0c1bfe66
 def find_runs(
     folder: Path,  # of the run
     plan: dict,  # (method, seed) -> resolved recipe
@@ -68,7 +69,7 @@ def find_runs(
     folders = {key: folder / run_name(recipe, labels.fingerprint) for key, recipe in plan.items()}
     return {key: replace(load(place), weights=None) for key, place in folders.items() if place.exists()}
 
-
+# %% ../nbs/05_ablation.ipynb #48a83f33
 def make_caches(
     labels: Labels,  # of the whole data set
     recipes,  # resolved
@@ -81,7 +82,7 @@ def make_caches(
     return {size: ImageCache(labels, size, np.unique(np.concatenate(some)), progress=progress)
             for size, some in rows.items()}
 
-
+# %% ../nbs/05_ablation.ipynb #ee2adade
 def count_steps(
     recipe: Recipe,  # resolved
 ) -> int:
@@ -126,21 +127,8 @@ def make_runs(
             runs[method, seed] = replace(run, weights=None)
     return {key: runs[key] for key in plan}
 
-# %% ../nbs/05_ablation.ipynb #9f96e344
-EFFECTS = {
-    "flip": (-0.5, 0.5, -0.5, 0.5),
-    "lower rate": (-0.5, -0.5, 0.5, 0.5),
-    "interaction": (1.0, -1.0, -1.0, 1.0),
-}  # weights of the four methods, in the order of METHODS
-OUTCOMES = {
-    "test_accuracy": "higher",
-    "valid_loss": "lower",
-    "train_loss": "lower",
-    "test_mirrored_accuracy": "higher",
-}  # and which direction is the better one
-
-# %% ../nbs/05_ablation.ipynb #4c21de6b
-class Study:
+# %% ../nbs/05_ablation.ipynb #388c761f
+class PairedRuns:
     "Some recipes × some seeds, paired; each finished run is a folder of its own, and is never made twice."
 
     def __init__(
@@ -157,7 +145,7 @@ class Study:
         labels: Labels,  # of the whole data set
         progress: bool = True,  # show a bar: what is running, how long is left
         weights: bool = False,  # keep the weights of each run
-    ) -> "Study":  # itself, with `runs`: (method, seed) -> Run
+    ) -> Self:  # itself, with `runs`: (method, seed) -> Run
         "Make the runs that are not there yet."
         self.labels = labels
         self.runs = make_runs(plan_runs(self.recipes, self.seeds, labels), labels, self.folder, progress, weights)
@@ -167,6 +155,56 @@ class Study:
         "All runs in numbers."
         return pd.DataFrame([{"method": method, "seed": seed} | run.metrics
                              for (method, seed), run in self.runs.items()])
+
+# %% ../nbs/05_ablation.ipynb #9f96e344
+EFFECTS = {
+    "flip": (-0.5, 0.5, -0.5, 0.5),
+    "lower rate": (-0.5, -0.5, 0.5, 0.5),
+    "interaction": (1.0, -1.0, -1.0, 1.0),
+}  # weights of the four methods, in the order of METHODS
+OUTCOMES = {
+    "test_accuracy": "higher",
+    "valid_loss": "lower",
+    "train_loss": "lower",
+    "test_mirrored_accuracy": "higher",
+}  # and which direction is the better one
+
+# %% ../nbs/05_ablation.ipynb #58c36dc1
+def image_outcomes(
+    run: Run,  # a finished one
+    outcome: str,  # one of OUTCOMES
+) -> np.ndarray:  # (images,), or (1,) for the training loss, whose images differ from seed to seed
+    "A run's outcome for each image that it was measured on; the outcome is their mean."
+    if outcome == "train_loss":
+        return np.array([run.metrics["train_loss"]])
+    if outcome == "valid_loss":
+        return run.predictions["valid_losses"].astype(float)
+    probabilities = run.predictions[outcome.removesuffix("_accuracy")]
+    return image_accuracy(probabilities, run.predictions["test_truth"])
+
+# %% ../nbs/05_ablation.ipynb #c85d8da9
+def method_table(
+    metrics: pd.DataFrame,  # a row a run
+    recipes: dict[str, Recipe],  # method -> recipe
+) -> pd.DataFrame:  # a row a method: means over seeds, and the accuracy's standard deviation
+    "The methods side by side."
+    by_method = metrics.groupby("method", sort=False)
+    mean = by_method[list(OUTCOMES)].mean()
+    methods = list(mean.index)
+    return pd.DataFrame({
+        "method": methods,
+        "lr": [recipes[method].lr for method in methods],
+        "flip": [recipes[method].augment == FLIP for method in methods],
+        "n": by_method.size().to_numpy(),
+        "test_accuracy": mean["test_accuracy"].to_numpy(),
+        "test_accuracy_sd": by_method["test_accuracy"].std().to_numpy(),
+        **{outcome: mean[outcome].to_numpy() for outcome in OUTCOMES if outcome != "test_accuracy"},
+        "paper_accuracy": PAPER["test_accuracy"].reindex(methods).to_numpy(),
+    })
+
+# %% ../nbs/05_ablation.ipynb #74fa1b1b
+class Study(PairedRuns):
+    "Paired runs, and what is asked of them."
 
     def values(
         self,
@@ -193,27 +231,7 @@ class Study:
         "The study in one picture."
         return plot_study(self, self.effects())
 
-# %% ../nbs/05_ablation.ipynb #3d2148b3
-def method_table(
-    metrics: pd.DataFrame,  # a row a run
-    recipes: dict[str, Recipe],  # method -> recipe
-) -> pd.DataFrame:  # a row a method: means over seeds, and the accuracy's standard deviation
-    "The methods side by side."
-    by_method = metrics.groupby("method", sort=False)
-    mean = by_method[list(OUTCOMES)].mean()
-    methods = list(mean.index)
-    return pd.DataFrame({
-        "method": methods,
-        "lr": [recipes[method].lr for method in methods],
-        "flip": [recipes[method].augment == FLIP for method in methods],
-        "n": by_method.size().to_numpy(),
-        "test_accuracy": mean["test_accuracy"].to_numpy(),
-        "test_accuracy_sd": by_method["test_accuracy"].std().to_numpy(),
-        **{outcome: mean[outcome].to_numpy() for outcome in OUTCOMES if outcome != "test_accuracy"},
-        "paper_accuracy": PAPER["test_accuracy"].reindex(methods).to_numpy(),
-    })
-
-
+# %% ../nbs/05_ablation.ipynb #2b85d2f6
 def image_groups(
     study: Study,  # with finished runs
     outcome: str,  # one of OUTCOMES
@@ -224,19 +242,6 @@ def image_groups(
     split = "valid" if outcome == "valid_loss" else "test"
     rows = next(iter(study.runs.values())).predictions[f"{split}_rows"]
     return rows if study.labels.identity is None else study.labels.identity.to_numpy()[rows]
-
-# %% ../nbs/05_ablation.ipynb #58c36dc1
-def image_outcomes(
-    run: Run,  # a finished one
-    outcome: str,  # one of OUTCOMES
-) -> np.ndarray:  # (images,), or (1,) for the training loss, whose images differ from seed to seed
-    "A run's outcome for each image that it was measured on; the outcome is their mean."
-    if outcome == "train_loss":
-        return np.array([run.metrics["train_loss"]])
-    if outcome == "valid_loss":
-        return run.predictions["valid_losses"].astype(float)
-    probabilities = run.predictions[outcome.removesuffix("_accuracy")]
-    return image_accuracy(probabilities, run.predictions["test_truth"])
 
 # %% ../nbs/05_ablation.ipynb #4dc06582
 def plot_outcome(
@@ -269,7 +274,7 @@ def sign_flip_p(
                                   n_resamples=2**16, axis=-1, rng=0)
     return float(test.pvalue)
 
-
+# %% ../nbs/05_ablation.ipynb #cf938401
 def holm(
     p: np.ndarray,  # (k,), in [0, 1]
 ) -> np.ndarray:  # (k,), corrected for asking k questions
@@ -287,7 +292,7 @@ def bootstrap_counts(
     "Resampling with replacement, as counts."
     return rng.multinomial(n, np.full(n, 1 / n), size=repeats)
 
-
+# %% ../nbs/05_ablation.ipynb #258c038c
 def hierarchical_means(
     values: np.ndarray,  # (seeds, images)
     groups: np.ndarray,  # (images,): images of one identity hang together
@@ -302,7 +307,7 @@ def hierarchical_means(
     drawn = bootstrap_counts(rng, len(sizes), repeats)
     return ((seeds @ sums) * drawn).sum(1) / (len(values) * (drawn @ sizes))
 
-# %% ../nbs/05_ablation.ipynb #111946f6
+# %% ../nbs/05_ablation.ipynb #4073e54c
 def expanded_level(
     n: int,  # seeds, at least 2
     level: float = 0.95,  # in (0, 1): the share of intervals that hold the truth
@@ -311,7 +316,7 @@ def expanded_level(
     t = stats.t.ppf((1 + level) / 2, n - 1)
     return 2 * stats.norm.cdf(t * np.sqrt(n / (n - 1))) - 1
 
-
+# %% ../nbs/05_ablation.ipynb #0139f930
 def interval(
     values: np.ndarray,  # (seeds, images)
     groups: np.ndarray,  # (images,)
@@ -366,7 +371,7 @@ def percent(
     "A fraction in percent (or a difference of fractions in points), two decimals."
     return f"{100 * value:{'+' if sign else ''}.2f}"
 
-
+# %% ../nbs/05_ablation.ipynb #b5cc5616
 def format_table(
     table: pd.DataFrame,  # as `Study.table` gives it
 ) -> str:
@@ -383,7 +388,7 @@ def format_table(
     })
     return shown.to_string(index=False)
 
-
+# %% ../nbs/05_ablation.ipynb #711dc0ac
 def format_effects(
     effects: pd.DataFrame,  # as `Study.effects` gives them
 ) -> str:

@@ -6,11 +6,12 @@ Docs: https://celeba-nb.github.io/celeba_nb/cli.html.md"""
 
 # %% auto #0
 __all__ = ['app', 'RootOption', 'JsonOption', 'OutOption', 'STUDY_SIZES', 'SKETCH_SIZES', 'RECIPE_FIELDS', 'one_line_errors',
-           'write_json', 'records', 'open_labels', 'study_sizes', 'study', 'show_study', 'train_command',
-           'recipe_from_options', 'evaluate', 'evaluate_command', 'sketch']
+           'write_json', 'records', 'open_labels', 'study_sizes', 'show_study', 'study', 'recipe_from_options',
+           'train_command', 'evaluate', 'evaluate_command', 'sketch']
 
 # %% ../nbs/14_cli.ipynb #c81ed2d3
 import json
+import math
 import os
 import time
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ from .train import Recipe, Run, TrainingError, compute_logits, cpu_threads, load
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
                   help="Facial attributes on CelebA: draw sketch faces, train, evaluate, and run the study.")
 
-
+# %% ../nbs/14_cli.ipynb #5b74857f
 @contextmanager
 def one_line_errors(
     kept: str,  # what to say after Ctrl-C
@@ -46,29 +47,38 @@ def one_line_errors(
         typer.echo(f"\nStopped. {kept}", err=True)
         raise typer.Exit(130) from None
 
+# %% ../nbs/14_cli.ipynb #8259f25f
+def _finite(value):
+    "The same value, with None in place of each number that is NaN or infinite."
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
+# %% ../nbs/14_cli.ipynb #d283639c
 def write_json(
     path: Path | None,  # None: nothing is written
-    content: dict,  # what JSON can hold
+    content: dict,  # what JSON can hold; a number that is not finite is written as null
 ):
     "Write a result for other programs."
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=2) + "\n")
+        path.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
 
-
+# %% ../nbs/14_cli.ipynb #b99211be
 def records(
     table: pd.DataFrame,  # any
 ) -> list[dict]:  # a dict a row; what is not a number becomes None, since JSON has no NaN
     "The rows of a table, for JSON."
     return json.loads(table.to_json(orient="records", double_precision=15))
 
-# %% ../nbs/14_cli.ipynb #5b74857f
+# %% ../nbs/14_cli.ipynb #63b83081
 RootOption = Annotated[Path | None, typer.Option("--root", help="The CelebA folder. Default: $CELEBA_ROOT, else sketch faces.")]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file, as JSON.")]
 OutOption = Annotated[Path, typer.Option("--out", help="The folder to write.")]
 
-
+# %% ../nbs/14_cli.ipynb #c9dca3ea
 def open_labels(
     root: Path | None,  # None: where `find_root` says
 ) -> Labels:
@@ -96,17 +106,41 @@ def study_sizes(
                    f"({defaults['train_images']} training images at {defaults['size']}×{defaults['size']}).")
     return defaults | {key: value for key, value in given.items() if value is not None}
 
-# %% ../nbs/14_cli.ipynb #5c3da5e4
+# %% ../nbs/14_cli.ipynb #2b511c99
+def show_study(
+    study: Study,  # with finished runs
+    seconds: float,  # that it took
+    json_file: Path | None,  # None: no JSON
+):
+    "Print a study's table, effects and files, and write its JSON."
+    table, effects = study.table(), study.effects()
+    typer.echo(f"\n{format_table(table)}\n\n{format_effects(effects)}\n")
+    for path in save_study(study, effects):
+        typer.echo(f"Written: {path}")
+    on_accuracy = effects["outcome"] == "test_accuracy"
+    write_json(json_file, {"rows": records(table), "effects": records(effects[on_accuracy].drop(columns="outcome")),
+                           "effects_other": records(effects[~on_accuracy]), "seconds": seconds})
+
+# %% ../nbs/14_cli.ipynb #13600f5b
+_StudyTrain = Annotated[int | None, typer.Option(help="Training images a run. [1000; sketch faces: 500]")]
+_StudyValid = Annotated[int | None, typer.Option(help="Validation images. [all; sketch faces: 300]")]
+_StudyTest = Annotated[int | None, typer.Option(help="Test images. [all; sketch faces: 500]")]
+_StudyEpochs = Annotated[int | None, typer.Option(help="Epochs a run. [5]")]
+_StudySize = Annotated[int | None, typer.Option(help="Height and width of an image. [128; sketch faces: 64]")]
+_Seeds = Annotated[int, typer.Option(min=1, help="Seeds a method; below 7, no verdict is possible.")]
+_StudyThreads = Annotated[int | None, typer.Option(min=1, help="CPU threads. [all]")]
+
+# %% ../nbs/14_cli.ipynb #a3667ccd
 @app.command()
 def study(
     root: RootOption = None,
-    train_images: Annotated[int | None, typer.Option(help="Training images a run. [1000; sketch faces: 500]")] = None,
-    valid_images: Annotated[int | None, typer.Option(help="Validation images. [all; sketch faces: 300]")] = None,
-    test_images: Annotated[int | None, typer.Option(help="Test images. [all; sketch faces: 500]")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs a run. [5]")] = None,
-    size: Annotated[int | None, typer.Option(help="Height and width of an image. [128; sketch faces: 64]")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds a method; below 7, no verdict is possible.")] = 8,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [all]")] = None,
+    train_images: _StudyTrain = None,
+    valid_images: _StudyValid = None,
+    test_images: _StudyTest = None,
+    epochs: _StudyEpochs = None,
+    size: _StudySize = None,
+    seeds: _Seeds = 8,
+    threads: _StudyThreads = None,
     out: OutOption = Path("runs/study"),
     json_file: JsonOption = None,
 ):
@@ -124,63 +158,7 @@ def study(
         done = Study(study_recipes(**sizes, threads=threads or "auto"), seeds, out).run(labels)
         show_study(done, time.perf_counter() - began, json_file)
 
-
-def show_study(
-    study: Study,  # with finished runs
-    seconds: float,  # that it took
-    json_file: Path | None,  # None: no JSON
-):
-    "Print a study's table, effects and files, and write its JSON."
-    table, effects = study.table(), study.effects()
-    typer.echo(f"\n{format_table(table)}\n\n{format_effects(effects)}\n")
-    for path in save_study(study, effects):
-        typer.echo(f"Written: {path}")
-    on_accuracy = effects["outcome"] == "test_accuracy"
-    write_json(json_file, {"rows": records(table), "effects": records(effects[on_accuracy].drop(columns="outcome")),
-                           "effects_other": records(effects[~on_accuracy]), "seconds": seconds})
-
-# %% ../nbs/14_cli.ipynb #2b511c99
-@app.command("train")
-def train_command(
-    root: RootOption = None,
-    out: OutOption = Path("runs/model"),
-    json_file: JsonOption = None,
-    train_images: Annotated[int | None, typer.Option(help="Training images; all if not said.")] = None,
-    valid_images: Annotated[int | None, typer.Option(help="Validation images; all if not said.")] = None,
-    test_images: Annotated[int | None, typer.Option(help="Test images; all if not said.")] = None,
-    size: Annotated[int, typer.Option(help="Height and width of an image, pixels.")] = Recipe.size,
-    epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = Recipe.epochs,
-    seed: Annotated[int, typer.Option(help="Draws images, weights, order and augmentation.")] = Recipe.seed,
-    lr: Annotated[float, typer.Option(help="Learning rate.")] = Recipe.lr,
-    batch_size: Annotated[int, typer.Option(help="Images a step.")] = Recipe.batch_size,
-    optimizer: Annotated[str, typer.Option(help="Adam, AdamW or SGD.")] = Recipe.optimizer,
-    weight_decay: Annotated[float, typer.Option(help="Weight decay.")] = Recipe.weight_decay,
-    schedule: Annotated[str, typer.Option(help="Of the learning rate: constant or cosine.")] = Recipe.schedule,
-    average: Annotated[float, typer.Option(help="Decay of the moving average of the weights; 0: none.")] = Recipe.average,
-    augment: Annotated[str | None, typer.Option(help="For example celeba_nb.data.random_flip.")] = Recipe.augment,
-    augment_args: Annotated[str, typer.Option(help="Its keyword arguments, as JSON.")] = "{}",
-    model: Annotated[str, typer.Option(help="What builds the network.")] = Recipe.model,
-    model_args: Annotated[str, typer.Option(help="Its keyword arguments, as JSON.")] = "{}",
-    objective: Annotated[str, typer.Option(help="What gives the loss.")] = Recipe.objective,
-    objective_args: Annotated[str, typer.Option(help="Its keyword arguments, as JSON.")] = "{}",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = Recipe.device,
-    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = Recipe.precision,
-    threads: Annotated[str, typer.Option(help="CPU threads: auto or a number.")] = Recipe.threads,
-):
-    """Train one network and write it, with all that it says of the test images, as one folder.
-
-    Stopped half way, the same command goes on from the last finished epoch.
-
-    Example: celeba-nb train --root ~/celeba --train-images 1000 --lr 0.0005 --out runs/model
-    """
-    choices = {name: value for name, value in locals().items() if name in RECIPE_FIELDS}
-    with one_line_errors(f"The last checkpoint is kept beside {out}; the same command goes on from there."):
-        run = train(recipe_from_options(choices), open_labels(root), folder=out)
-        typer.echo(f"Test accuracy {run.metrics['test_accuracy']:.2%}, validation loss {run.metrics['valid_loss']:.4f}. "
-                   f"Written: {out}")
-        write_json(json_file, run.metrics | {"run": run.name})
-
-
+# %% ../nbs/14_cli.ipynb #0fde35d0
 RECIPE_FIELDS = {field.name for field in fields(Recipe)}
 
 
@@ -195,7 +173,76 @@ def recipe_from_options(
     threads = choices["threads"]
     return Recipe(**choices | arguments | {"threads": int(threads) if threads.isdigit() else threads})
 
-# %% ../nbs/14_cli.ipynb #13600f5b
+# %% ../nbs/14_cli.ipynb #0f881c62
+_TrainImages = Annotated[int | None, typer.Option(help="Training images; all if not said.")]
+_ValidImages = Annotated[int | None, typer.Option(help="Validation images; all if not said.")]
+_TestImages = Annotated[int | None, typer.Option(help="Test images; all if not said.")]
+_Size = Annotated[int, typer.Option(help="Height and width of an image, pixels.")]
+_Epochs = Annotated[int, typer.Option(help="Passes over the training images.")]
+_Seed = Annotated[int, typer.Option(help="Draws images, weights, order and augmentation.")]
+_Lr = Annotated[float, typer.Option(help="Learning rate.")]
+_BatchSize = Annotated[int, typer.Option(help="Images a step.")]
+_Optimizer = Annotated[str, typer.Option(help="Adam, AdamW or SGD.")]
+_Decay = Annotated[float, typer.Option(help="Weight decay.")]
+_Schedule = Annotated[str, typer.Option(help="Of the learning rate: constant or cosine.")]
+_Average = Annotated[float, typer.Option(help="Decay of the moving average of the weights; 0: none.")]
+
+# %% ../nbs/14_cli.ipynb #7cfdd8d3
+_Augment = Annotated[str | None, typer.Option(help="For example celeba_nb.data.random_flip.")]
+_Model = Annotated[str, typer.Option(help="What builds the network.")]
+_Objective = Annotated[str, typer.Option(help="What gives the loss.")]
+_Arguments = Annotated[str, typer.Option(help="Its keyword arguments, as JSON.")]
+_Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+_Precision = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
+_Threads = Annotated[str, typer.Option(help="CPU threads: auto or a number.")]
+
+# %% ../nbs/14_cli.ipynb #27b1e88c
+def _train_and_tell(choices, root, out, json_file):
+    "Make a run, say in a line how good it is, and write its numbers."
+    run = train(recipe_from_options(choices), open_labels(root), folder=out)
+    typer.echo(f"Test accuracy {run.metrics['test_accuracy']:.2%}, validation loss {run.metrics['valid_loss']:.4f}. "
+               f"Written: {out}")
+    write_json(json_file, run.metrics | {"run": run.name})
+
+# %% ../nbs/14_cli.ipynb #ee1721ce
+@app.command("train")
+def train_command(
+    root: RootOption = None,
+    out: OutOption = Path("runs/model"),
+    json_file: JsonOption = None,
+    train_images: _TrainImages = None,
+    valid_images: _ValidImages = None,
+    test_images: _TestImages = None,
+    size: _Size = Recipe.size,
+    epochs: _Epochs = Recipe.epochs,
+    seed: _Seed = Recipe.seed,
+    lr: _Lr = Recipe.lr,
+    batch_size: _BatchSize = Recipe.batch_size,
+    optimizer: _Optimizer = Recipe.optimizer,
+    weight_decay: _Decay = Recipe.weight_decay,
+    schedule: _Schedule = Recipe.schedule,
+    average: _Average = Recipe.average,
+    augment: _Augment = Recipe.augment,
+    augment_args: _Arguments = "{}",
+    model: _Model = Recipe.model,
+    model_args: _Arguments = "{}",
+    objective: _Objective = Recipe.objective,
+    objective_args: _Arguments = "{}",
+    device: _Device = Recipe.device,
+    precision: _Precision = Recipe.precision,
+    threads: _Threads = Recipe.threads,
+):
+    """Train one network and write it, with all that it says of the test images, as one folder.
+
+    Stopped half way, the same command goes on from the last finished epoch.
+
+    Example: celeba-nb train --root ~/celeba --train-images 1000 --lr 0.0005 --out runs/model
+    """
+    choices = {name: value for name, value in locals().items() if name in RECIPE_FIELDS}
+    with one_line_errors(f"The last checkpoint is kept beside {out}; the same command goes on from there."):
+        _train_and_tell(choices, root, out, json_file)
+
+# %% ../nbs/14_cli.ipynb #31e97b40
 def evaluate(
     run: Run,  # with weights
     labels: Labels,  # of any CelebA folder
@@ -210,12 +257,16 @@ def evaluate(
     truth = labels.attributes.to_numpy()
     return report(logits.sigmoid().numpy(), truth[rows], truth[labels.rows("train")], list(labels.attributes))
 
+# %% ../nbs/14_cli.ipynb #25c43851
+_Folder = Annotated[Path, typer.Argument(help="What `celeba-nb train --out` wrote.")]
+_Split = Annotated[str, typer.Option(help="train, valid or test.")]
+
 
 @app.command("evaluate")
 def evaluate_command(
-    folder: Annotated[Path, typer.Argument(help="What `celeba-nb train --out` wrote.")],
+    folder: _Folder,
     root: RootOption = None,
-    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    split: _Split = "test",
     json_file: JsonOption = None,
 ):
     """Evaluate a trained network on a split.
@@ -229,15 +280,23 @@ def evaluate_command(
             typer.echo(f"{key.replace('_', ' '):24}" + (f"{found[key]:,}" if key == "images" else f"{found[key]:.4f}"))
         write_json(json_file, found | {"seconds": time.perf_counter() - began})
 
-# %% ../nbs/14_cli.ipynb #a3667ccd
+# %% ../nbs/14_cli.ipynb #ff60f207
+_NewFolder = Annotated[Path, typer.Argument(help="The folder to make; it must not hold anything yet.")]
+_TrainFaces = Annotated[int, typer.Option("--train-images", min=1, help="Faces to train on.")]
+_ValidFaces = Annotated[int, typer.Option("--valid-images", min=1, help="Faces to validate with.")]
+_TestFaces = Annotated[int, typer.Option("--test-images", min=1, help="Faces to test with.")]
+_SketchSeed = Annotated[int, typer.Option(min=0, help="The same seed draws the same faces.")]
+_Noise = Annotated[float, typer.Option(min=0, max=1, help="Share of the labels to flip on purpose.")]
+
+# %% ../nbs/14_cli.ipynb #c2cdd618
 @app.command()
 def sketch(
-    out: Annotated[Path, typer.Argument(help="The folder to make; it must not hold anything yet.")],
-    train_images: Annotated[int, typer.Option("--train-images", min=1, help="Faces to train on.")] = 2000,
-    valid_images: Annotated[int, typer.Option("--valid-images", min=1, help="Faces to validate with.")] = 500,
-    test_images: Annotated[int, typer.Option("--test-images", min=1, help="Faces to test with.")] = 500,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same faces.")] = 0,
-    label_noise: Annotated[float, typer.Option(min=0, max=1, help="Share of the labels to flip on purpose.")] = 0.0,
+    out: _NewFolder,
+    train_images: _TrainFaces = 2000,
+    valid_images: _ValidFaces = 500,
+    test_images: _TestFaces = 500,
+    seed: _SketchSeed = 0,
+    label_noise: _Noise = 0.0,
 ):
     """Draw sketch faces in CelebA's folder layout.
 

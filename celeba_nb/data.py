@@ -29,7 +29,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
+from typing import Self
 
+# %% ../nbs/01_data.ipynb #a2b330f3
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
@@ -131,7 +133,7 @@ def _read_attributes(path):
 # %% ../nbs/01_data.ipynb #f92aff39
 SPLITS = ("train", "valid", "test")  # the partition file writes them as 0, 1, 2
 
-
+# %% ../nbs/01_data.ipynb #2b844584
 def _read_column(path, meaning, expected):
     "A file of one value per image, as a series."
     rows = _lines(path)
@@ -258,14 +260,12 @@ def _read_group(file, group):
 
 # %% ../nbs/01_data.ipynb #b44e0a3f
 @dataclass(frozen=True, eq=False)
-class Labels:
-    "What is known of each image, and the way to its bytes."
+class _Answers:
+    "What is known of each image."
 
     attributes: pd.DataFrame  # (n, 40), bool; index: file names, sorted; columns: `ATTRIBUTES`
     split: pd.Series  # (n,) of "train", "valid", "test"; same index
     identity: pd.Series | None  # (n,), int64, a number for each person; None where the layout has none
-    root: Path  # the folder they were read from
-    images: object  # has names(), sizes(names), read(name)
 
     def __len__(self) -> int:  # n, the number of images
         return len(self.attributes)
@@ -279,20 +279,28 @@ class Labels:
             raise DataError(f"There is no split {split!r}: use one of {', '.join(SPLITS)}.")
         return np.flatnonzero((self.split == split).to_numpy())
 
+    def take(
+        self,
+        rows: np.ndarray,  # positions, in the order wanted
+    ) -> Self:  # the same, of these images only
+        "A part of the labels."
+        identity = None if self.identity is None else self.identity.iloc[rows]
+        return replace(self, attributes=self.attributes.iloc[rows], split=self.split.iloc[rows], identity=identity)
+
+# %% ../nbs/01_data.ipynb #bae4c044
+@dataclass(frozen=True, eq=False)
+class Labels(_Answers):
+    "What is known of each image, and the way to its bytes."
+
+    root: Path  # the folder they were read from
+    images: object  # has names(), sizes(names), read(name)
+
     def read(
         self,
         row: int,  # 0 ≤ row < n
     ) -> bytes:  # the encoded image, as it lies on the disk
         "The bytes of one image."
         return self.images.read(self.attributes.index[row])
-
-    def take(
-        self,
-        rows: np.ndarray,  # positions, in the order wanted
-    ) -> "Labels":  # the same, of these images only
-        "A part of the labels."
-        identity = None if self.identity is None else self.identity.iloc[rows]
-        return replace(self, attributes=self.attributes.iloc[rows], split=self.split.iloc[rows], identity=identity)
 
     @cached_property
     def fingerprint(self) -> str:  # 32 hexadecimal digits
@@ -314,7 +322,7 @@ def _find(root, name):
     "The file or folder of that name in root or one level below; None if there is none."
     return next((path for path in [root / name, *sorted(root.glob(f"*/{name}"))] if path.exists()), None)
 
-
+# %% ../nbs/01_data.ipynb #f6a72268
 def _find_images(root):
     "The folder of images (Kaggle's lies in one of the same name), else the zip archive."
     folder, archive = _find(root, "img_align_celeba"), _find(root, "img_align_celeba.zip")
@@ -368,7 +376,7 @@ def _open_parquet(file):
     _check_columns([c for c in parquet.schema_arrow.names if c not in ("image", "celeb_id")], file)
     return parquet
 
-
+# %% ../nbs/01_data.ipynb #26c31426
 def _as_bool(frame, file):
     "The attributes of a frame as bool; what is neither yes nor no is refused."
     values = frame[list(ATTRIBUTES)].to_numpy(dtype=object)
@@ -379,11 +387,11 @@ def _as_bool(frame, file):
                         "Fetch the file again.")
     return frame.assign(**{a: frame[a].astype(int) == 1 for a in ATTRIBUTES})
 
-# %% ../nbs/01_data.ipynb #26c31426
+# %% ../nbs/01_data.ipynb #79184b97
 def _parquet_files(root):
     return sorted([*root.glob("*.parquet"), *root.glob("*/*.parquet")])
 
-
+# %% ../nbs/01_data.ipynb #faa1e4f8
 def _read_parquet(root):
     "Layout 4: parquet files, images and labels together."
     frame = pd.concat([_read_shard(file) for file in _parquet_files(root)], ignore_index=True)
@@ -397,13 +405,13 @@ def _read_parquet(root):
     images = _Parquet(frame["place"].to_dict())
     return Labels(frame[list(ATTRIBUTES)], frame["split"].astype(object), identity, root, images)
 
-# %% ../nbs/01_data.ipynb #c375a952
+# %% ../nbs/01_data.ipynb #f8118670
 def _layout(root):
     "How the labels lie in root: .txt, .csv, .parquet, or None if there are none."
     files = (suffix for suffix in (".txt", ".csv") if _find(root, f"list_attr_celeba{suffix}"))
     return next(files, ".parquet" if _parquet_files(root) else None)
 
-
+# %% ../nbs/01_data.ipynb #c375a952
 def _start(root):
     "The folder to read: root, or the one above if root is the image folder itself."
     if not root.exists():
@@ -447,16 +455,6 @@ def cache_folder() -> Path:  # need not exist yet
     return Path(home).expanduser() / "celeba_nb"
 
 # %% ../nbs/01_data.ipynb #5777eae2
-def find_root() -> Path:  # a folder for `read_celeba`; DataError if CELEBA_ROOT is not a folder
-    "$CELEBA_ROOT if that is set; else sketch faces, drawn once and kept in the cache folder."
-    chosen = os.environ.get("CELEBA_ROOT")
-    if not chosen:
-        return _sketch_root(cache_folder())
-    if not Path(chosen).expanduser().is_dir():
-        raise DataError(f"CELEBA_ROOT is {chosen}, and that is not a folder. Mend it, or unset it to use sketch faces.")
-    return Path(chosen).expanduser()
-
-
 def _sketch_root(folder):
     "Sketch faces, in a folder named after the code that draws them."
     code = hashlib.blake2b(Path(sketch.__file__).read_bytes(), digest_size=6).hexdigest()
@@ -468,6 +466,16 @@ def _sketch_root(folder):
             make_sketch(root)
     return root
 
+# %% ../nbs/01_data.ipynb #663263be
+def find_root() -> Path:  # a folder for `read_celeba`; DataError if CELEBA_ROOT is not a folder
+    "$CELEBA_ROOT if that is set; else sketch faces, drawn once and kept in the cache folder."
+    chosen = os.environ.get("CELEBA_ROOT")
+    if not chosen:
+        return _sketch_root(cache_folder())
+    if not Path(chosen).expanduser().is_dir():
+        raise DataError(f"CELEBA_ROOT is {chosen}, and that is not a folder. Mend it, or unset it to use sketch faces.")
+    return Path(chosen).expanduser()
+
 # %% ../nbs/01_data.ipynb #5b8c421f
 HUB = "https://huggingface.co"
 HUB_LIST = "{base}/api/datasets/flwrlabs/celeba/parquet/img_align%2Bidentity%2Battr/{split}"
@@ -477,7 +485,7 @@ BY_HAND = """Not fetched ({error}). By hand, either
 - from https://huggingface.co/datasets/flwrlabs/celeba: the parquet files of img_align+identity+attr,
 and put them into {root}. Nothing needs unpacking."""
 
-
+# %% ../nbs/01_data.ipynb #ecc56d1f
 def download_celeba(
     root: str | Path,  # where to put it; made if need be; what is there already is not fetched again
     source: str = "torchvision",  # "torchvision" (Google Drive) or "huggingface" (parquet files, about 1.4 GB)
@@ -496,7 +504,7 @@ def download_celeba(
         raise DataError(BY_HAND.format(error=error, root=root)) from error
     return root
 
-# %% ../nbs/01_data.ipynb #ecc56d1f
+# %% ../nbs/01_data.ipynb #50e85a62
 def _fetch_hub(root, base_url, progress):
     "The parquet files of each split, one after the other."
     for split in ("train", "validation", "test"):
@@ -505,7 +513,7 @@ def _fetch_hub(root, base_url, progress):
         for i, address in enumerate(addresses):
             _fetch(address, root / f"{split}-{i:05d}-of-{len(addresses):05d}.parquet", progress)
 
-
+# %% ../nbs/01_data.ipynb #9a8b769f
 def _fetch(address, path, progress):
     "One file, which gets its name when it is whole."
     if path.exists():
@@ -526,7 +534,7 @@ def normalize(
     "Scale pixels to [-1, 1]."
     return x.to(torch.float32).div_(127.5).sub_(1)
 
-
+# %% ../nbs/01_data.ipynb #67fe8a94
 def denormalize(
     x: torch.Tensor,  # any shape, float, -1 to 1; beyond that it is clipped
 ) -> torch.Tensor:  # same shape, uint8, 0 to 255
@@ -536,7 +544,15 @@ def denormalize(
 # %% ../nbs/01_data.ipynb #84a50f70
 FAST = hasattr(vision, "decode_jpeg")  # torchvision means to drop its decoder one day; Pillow finds the same pixels
 
+# %% ../nbs/01_data.ipynb #95a3b2b5
+def _decode_jpeg(data):
+    return vision.decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), vision.ImageReadMode.RGB)
 
+
+def _decode_other(data):
+    return torch.from_numpy(np.array(Image.open(io.BytesIO(data)).convert("RGB"))).permute(2, 0, 1)
+
+# %% ../nbs/01_data.ipynb #2a70fe95
 def decode(
     data: bytes,  # an encoded image: JPEG, or whatever Pillow can read
     size: int,  # pixels of a side
@@ -546,14 +562,6 @@ def decode(
         raise DataError("0 bytes")
     image = _decode_jpeg(data) if data.startswith(b"\xff\xd8") and FAST else _decode_other(data)
     return torch.nn.functional.interpolate(image[None], (size, size), mode="bilinear", antialias=True)[0]
-
-
-def _decode_jpeg(data):
-    return vision.decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), vision.ImageReadMode.RGB)
-
-
-def _decode_other(data):
-    return torch.from_numpy(np.array(Image.open(io.BytesIO(data)).convert("RGB"))).permute(2, 0, 1)
 
 # %% ../nbs/01_data.ipynb #092bc4f4
 @contextmanager
@@ -611,7 +619,7 @@ def _cache_path(labels, rows, size, folder):
     name = json.dumps([size, RESIZE, part.fingerprint])
     return folder / f"{hashlib.blake2b(name.encode(), digest_size=12).hexdigest()}.uint8"
 
-
+# %% ../nbs/01_data.ipynb #6e708320
 def _complete(path, length):
     "Whether the file is there and whole: its index is written last."
     return path.with_suffix(".json").exists() and path.exists() and path.stat().st_size == length
@@ -650,6 +658,32 @@ class _Mapped:
         return {name: value for name, value in self.__dict__.items() if name != "images"}
 
 # %% ../nbs/01_data.ipynb #736bc25c
+def _places(rows, n):
+    "For each of n rows its position among `rows`; -1: not there."
+    places = np.full(n, -1)
+    places[rows] = np.arange(len(rows))
+    return places
+
+# %% ../nbs/01_data.ipynb #b5a87911
+def _positions(cache, rows):
+    "Where these rows stand in the file of the cache."
+    rows = np.atleast_1d(np.asarray(rows, dtype=np.int64))
+    known = (rows >= 0) & (rows < len(cache.labels))
+    known[known] = cache.position[rows[known]] >= 0
+    if not known.all():
+        raise DataError(f"Rows {rows[~known][:5].tolist()} are not among the {len(cache):,} in this cache. "
+                        "Make an ImageCache of all the rows that you need.")
+    return cache.position[rows]
+
+# %% ../nbs/01_data.ipynb #c14cf8f4
+def _pick(images, position):
+    "A copy of the images at these positions, channels-last."
+    order = np.argsort(position, kind="stable")  # front to back
+    picked = np.empty((len(position), *images.shape[1:]), np.uint8)
+    picked[order] = images[position[order]]
+    return torch.from_numpy(picked).permute(0, 3, 1, 2)
+
+# %% ../nbs/01_data.ipynb #a8d5a875
 class ImageCache(_Mapped):
     "Images decoded once, in a file on the disk from which batches are read."
 
@@ -667,8 +701,7 @@ class ImageCache(_Mapped):
         super().__init__(_cache_path(labels, self.rows, size, folder), (len(self.rows), size, size, 3))
         if not _complete(self.path, np.prod(self.shape)):
             _build(self.path, labels, self.rows, size, progress)
-        self.position = np.full(len(labels), -1)  # of each row of `labels` in the file; -1: not there
-        self.position[self.rows] = np.arange(len(self))
+        self.position = _places(self.rows, len(labels))
 
     def __len__(self) -> int:  # the number of images in the file
         return len(self.rows)
@@ -678,21 +711,7 @@ class ImageCache(_Mapped):
         rows: np.ndarray,  # (b,) rows of `labels`, in any order; DataError for one that isn't in the cache
     ) -> torch.Tensor:  # (b, 3, size, size), uint8, channels-last
         "A copy of these images."
-        position = _positions(self, np.atleast_1d(np.asarray(rows, dtype=np.int64)))
-        order = np.argsort(position, kind="stable")  # a disk is read fastest from front to back
-        images = np.empty((len(position), *self.images.shape[1:]), np.uint8)
-        images[order] = self.images[position[order]]
-        return torch.from_numpy(images).permute(0, 3, 1, 2)
-
-# %% ../nbs/01_data.ipynb #497c84da
-def _positions(cache, rows):
-    "Where these rows stand in the file of the cache."
-    known = (rows >= 0) & (rows < len(cache.labels))
-    known[known] = cache.position[rows[known]] >= 0
-    if not known.all():
-        raise DataError(f"Rows {rows[~known][:5].tolist()} are not among the {len(cache):,} in this cache. "
-                        "Make an ImageCache of all the rows that you need.")
-    return cache.position[rows]
+        return _pick(self.images, _positions(self, rows))
 
 # %% ../nbs/01_data.ipynb #85661021
 def random_flip(
@@ -712,18 +731,9 @@ def _epoch(n, generator):
     order = torch.randperm(n, generator=generator)
     return order, int(torch.randint(2**62, (), generator=generator))
 
-# %% ../nbs/01_data.ipynb #fd5f9ee1
-def _batch(batches, order, seed, i):
-    "Batch i of an epoch; its chance depends on the epoch's seed and on i alone."
-    chosen = order[i * batches.batch_size : (i + 1) * batches.batch_size]
-    x = normalize(batches.cache[batches.rows[chosen]].to(batches.device))
-    if batches.augment is not None:
-        x = batches.augment(x, torch.Generator().manual_seed(seed + i))
-    return x.to(batches.dtype, memory_format=torch.channels_last), batches.truth[chosen].to(batches.device)
-
-# %% ../nbs/01_data.ipynb #908cfc0f
-class Batches:
-    "Batches (x, y) of some rows: with a generator shuffled and augmented at random, without one in order."
+# %% ../nbs/01_data.ipynb #bcd18791
+class _Choices:
+    "What batches are made of, and how."
 
     def __init__(
         self,
@@ -740,6 +750,19 @@ class Batches:
         self.cache, self.rows, self.batch_size = cache, np.asarray(rows, dtype=np.int64), batch_size
         self.augment, self.generator, self.device, self.dtype = augment, generator, device, dtype
         self.truth = torch.from_numpy(cache.labels.attributes.to_numpy(np.float32)[self.rows])
+
+# %% ../nbs/01_data.ipynb #fd5f9ee1
+def _batch(batches, order, seed, i):
+    "Batch i of an epoch; its chance depends on the epoch's seed and on i alone."
+    chosen = order[i * batches.batch_size : (i + 1) * batches.batch_size]
+    x = normalize(batches.cache[batches.rows[chosen]].to(batches.device))
+    if batches.augment is not None:
+        x = batches.augment(x, torch.Generator().manual_seed(seed + i))
+    return x.to(batches.dtype, memory_format=torch.channels_last), batches.truth[chosen].to(batches.device)
+
+# %% ../nbs/01_data.ipynb #e63dd1dc
+class Batches(_Choices):
+    "Batches (x, y) of some rows: with a generator shuffled and augmented at random, without one in order."
 
     def __len__(self) -> int:  # batches in an epoch
         return -(-len(self.rows) // self.batch_size)

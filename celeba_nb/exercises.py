@@ -11,7 +11,14 @@ __all__ = ['hint']
 import os
 from contextlib import contextmanager
 
-# %% ../nbs/00a_exercises.ipynb #2464bea9
+# %% ../nbs/00a_exercises.ipynb #1e9d46fe
+def _not_yet(text, error):
+    "Print the hint; in strict mode raise it."
+    if os.environ.get("CELEBA_NB_STRICT") == "1":
+        raise AssertionError(f"{text} ({type(error).__name__}: {error})") from error
+    print(f"Not yet: {text}")
+
+# %% ../nbs/00a_exercises.ipynb #089ed3e6
 @contextmanager
 def hint(
     text: str,  # what helps the reader who has not solved it yet
@@ -20,8 +27,6 @@ def hint(
     try:
         yield
     except Exception as error:
-        if os.environ.get("CELEBA_NB_STRICT") == "1":
-            raise AssertionError(f"{text} ({type(error).__name__}: {error})") from error
-        print(f"Not yet: {text}")
+        _not_yet(text, error)
     else:
         print("Right.")

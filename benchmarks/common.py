@@ -1,0 +1,34 @@
+"""What the ways that `celeba-nb bench` compares have in common: their options, their images, their result."""
+import argparse
+import json
+from pathlib import Path
+
+from celeba_nb.data import find_root, read_celeba
+from celeba_nb.train import Recipe, choose_rows
+
+
+def arguments(about):
+    "The options of every way: the same images, batches, epochs and learning rate."
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, help="the CelebA folder (default: $CELEBA_ROOT, else sketch faces)")
+    for name, default in (("train-images", 1000), ("valid-images", 1000), ("test-images", 1000), ("size", 128),
+                          ("epochs", 5), ("batch-size", 32), ("seed", 0)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--lr", type=float, default=0.0005)
+    parser.add_argument("--json", type=Path, help="write the result to this file")
+    return parser.parse_args()
+
+
+def chosen_images(args):
+    "The labels, and the rows of each split: the same for every way."
+    labels = read_celeba(args.root or find_root())
+    return labels, choose_rows(Recipe(train_images=args.train_images, valid_images=args.valid_images,
+                                      test_images=args.test_images, seed=args.seed), labels)
+
+
+def report(args, **result):
+    "Print the result, and write it where --json says."
+    text = json.dumps(result, indent=2)
+    print(text)
+    if args.json:
+        args.json.write_text(text + "\n")
