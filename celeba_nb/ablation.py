@@ -6,7 +6,7 @@ Docs: https://celeba-nb.github.io/celeba_nb/ablation.html.md"""
 
 # %% auto #0
 __all__ = ['FLIP', 'METHODS', 'PAPER', 'EFFECTS', 'OUTCOMES', 'study_recipes', 'plan_runs', 'find_runs', 'make_caches',
-           'count_steps', 'StudyProgress', 'make_runs', 'PairedRuns', 'image_outcomes', 'method_table', 'Study',
+           'make_run', 'runs_at_once', 'make_runs', 'PairedRuns', 'image_outcomes', 'method_table', 'Study',
            'image_groups', 'plot_outcome', 'sign_flip_p', 'holm', 'bootstrap_counts', 'hierarchical_means',
            'expanded_level', 'interval', 'verdict', 'effect_rows', 'percent', 'format_table', 'format_effects',
            'plot_effects', 'plot_study', 'save_study', 'order_share', 'power']
@@ -19,12 +19,14 @@ from typing import Self
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from joblib import Parallel, cpu_count, delayed
+from joblib.parallel import BACKENDS, get_active_backend
 from scipy import stats
-from tqdm.auto import tqdm
 
 from .data import ImageCache, Labels
 from .metrics import image_accuracy
-from .train import Hook, Recipe, Run, State, choose_rows, load, resolve, run_name, save, train
+from .progress import progress_bar
+from .train import Recipe, Run, choose_rows, load, resolve, run_name, save, train
 
 # %% ../nbs/05_ablation.ipynb #5350582b
 FLIP = "celeba_nb.data.random_flip"
@@ -56,8 +58,11 @@ def plan_runs(
     labels: Labels,  # of the whole data set
 ) -> dict[tuple, Recipe]:  # (method, seed) -> resolved recipe; all methods of one seed, then of the next
     "What there is to run."
-    return {(method, seed): resolve(replace(recipe, seed=seed), labels)
-            for seed in seeds for method, recipe in recipes.items()}
+    def settle(recipe, seed):
+        threads = 1 if recipe.threads == "auto" else recipe.threads
+        return resolve(replace(recipe, seed=seed, threads=threads), labels)
+
+    return {(method, seed): settle(recipe, seed) for seed in seeds for method, recipe in recipes.items()}
 
 # %% ../nbs/05_ablation.ipynb #0c1bfe66
 def find_runs(
@@ -83,49 +88,49 @@ def make_caches(
             for size, some in rows.items()}
 
 # %% ../nbs/05_ablation.ipynb #ee2adade
-def count_steps(
+def make_run(
     recipe: Recipe,  # resolved
-) -> int:
-    "How many steps a run takes."
-    return recipe.epochs * -(-recipe.train_images // recipe.batch_size)
+    labels: Labels,  # of the whole data set
+    rows: np.ndarray,  # of the images that were decoded together: they include this run's
+    folder: Path,  # the run gets a folder of its own in it
+    weights: bool,  # keep the weights
+) -> str:  # the name of the run
+    "Make one run and keep it, in whatever process this is called."
+    run = train(recipe, labels, cache=ImageCache(labels, recipe.size, rows, progress=False), progress=False)
+    save(run, folder / run.name, weights=weights)
+    return run.name
 
 # %% ../nbs/05_ablation.ipynb #17f769e1
-class StudyProgress(Hook):
-    "One bar for all runs of a study, counted in steps."
+def runs_at_once(
+    recipes: list[Recipe],  # resolved; those that are still to be run
+) -> int | None:  # None: as many as the user told joblib
+    "How many runs to make at the same time."
+    backend, jobs = get_active_backend()
+    if jobs not in (None, 1) or not isinstance(backend, BACKENDS["loky"]):
+        return None
+    if any(recipe.device != "cpu" for recipe in recipes):
+        return 1
+    threads = max((recipe.threads for recipe in recipes), default=1)
+    return max(1, min(len(recipes), cpu_count() // threads))
 
-    def __init__(
-        self,
-        bar: tqdm,  # over all steps of the study
-    ):
-        self.bar = bar
-
-    def on_step(
-        self,
-        state: State,  # of the run, as it stands
-    ):
-        "One step further."
-        self.bar.update()
-
-# %% ../nbs/05_ablation.ipynb #6bf458a8
+# %% ../nbs/05_ablation.ipynb #371b32da
 def make_runs(
     plan: dict[tuple, Recipe],  # (method, seed) -> resolved recipe
     labels: Labels,  # of the whole data set
-    folder: Path,  # of the run
-    progress: bool = True,  # show a bar: what is running, how long is left
+    folder: Path,  # of the runs
+    progress: bool = True,  # show a bar: how many are done, how long is left
     weights: bool = False,  # keep the weights of each run (68 MB each at 128×128)
 ) -> dict[tuple, Run]:  # (method, seed) -> run
     "Make the runs that are not there yet, each into a folder of its own."
-    runs = find_runs(folder, plan, labels)
-    todo = {key: recipe for key, recipe in plan.items() if key not in runs}
-    caches = make_caches(labels, todo.values(), progress)
-    with tqdm(total=sum(map(count_steps, plan.values())), unit="step", disable=not progress,
-              initial=sum(count_steps(plan[key]) for key in runs)) as bar:
-        for (method, seed), recipe in todo.items():
-            bar.set_description(f"run {len(runs) + 1} of {len(plan)}: {method}, seed {seed}")
-            run = train(recipe, labels, cache=caches[recipe.size], hooks=(StudyProgress(bar),), progress=False)
-            save(run, folder / run.name, weights=weights)
-            runs[method, seed] = replace(run, weights=None)
-    return {key: runs[key] for key in plan}
+    done = find_runs(folder, plan, labels)
+    todo = {run_name(recipe, labels.fingerprint): recipe for key, recipe in plan.items() if key not in done}
+    caches, jobs = make_caches(labels, todo.values(), progress), runs_at_once(list(todo.values()))
+    calls = [delayed(make_run)(recipe, labels, caches[recipe.size].rows, folder, weights) for recipe in todo.values()]
+    what = f"{len(plan)} runs" + f", {jobs} at once" * (jobs not in (None, 1))
+    with progress_bar(total=len(plan), initial=len(done), desc=what, unit="run", show=progress) as bar:
+        for _ in Parallel(jobs, return_as="generator_unordered")(calls):
+            bar.update()
+    return find_runs(folder, plan, labels) if todo else done
 
 # %% ../nbs/05_ablation.ipynb #388c761f
 class PairedRuns:

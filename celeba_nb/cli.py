@@ -1,4 +1,4 @@
-"""The course's study, training and evaluation as commands: `celeba-nb study`, `train`, `evaluate` and `sketch`.
+"""The course's study, training and evaluation as commands: `celeba-nb study`, `train`, `evaluate`, `sketch` and `bench`.
 
 Docs: https://celeba-nb.github.io/celeba_nb/cli.html.md"""
 
@@ -7,7 +7,7 @@ Docs: https://celeba-nb.github.io/celeba_nb/cli.html.md"""
 # %% auto #0
 __all__ = ['app', 'RootOption', 'JsonOption', 'OutOption', 'STUDY_SIZES', 'SKETCH_SIZES', 'RECIPE_FIELDS', 'one_line_errors',
            'write_json', 'records', 'open_labels', 'study_sizes', 'show_study', 'study', 'recipe_from_options',
-           'train_command', 'evaluate', 'evaluate_command', 'sketch']
+           'train_command', 'evaluate', 'evaluate_command', 'sketch', 'show_bench', 'bench_command']
 
 # %% ../nbs/14_cli.ipynb #c81ed2d3
 import json
@@ -25,8 +25,10 @@ import typer
 from .ablation import Study, format_effects, format_table, save_study, study_recipes
 from .data import Batches, DataError, ImageCache, Labels, draw_rows, find_root, read_celeba
 from .metrics import report
+from .scale import find_team
 from .sketch import make_sketch
-from .train import Recipe, Run, TrainingError, compute_logits, cpu_threads, load, train
+from .speed import bench, summarize
+from .train import Recipe, Run, TrainingError, compute_logits, cpu_threads, describe_machine, load, train
 
 # %% ../nbs/14_cli.ipynb #e001c140
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -81,13 +83,15 @@ OutOption = Annotated[Path, typer.Option("--out", help="The folder to write.")]
 # %% ../nbs/14_cli.ipynb #c9dca3ea
 def open_labels(
     root: Path | None,  # None: where `find_root` says
+    quiet: bool = False,  # say nothing
 ) -> Labels:
     "Read the labels and say what they are."
     root = root or find_root()
     labels = read_celeba(root)
-    counts = labels.split.value_counts()
-    typer.echo(f"Data: {len(labels):,} images in {root} ({counts.get('train', 0):,} train, {counts.get('valid', 0):,} valid, "
-               f"{counts.get('test', 0):,} test)")
+    counts = {split: (labels.split == split).sum() for split in ("train", "valid", "test")}
+    if not quiet:
+        parts = ", ".join(f"{count:,} {split}" for split, count in counts.items())
+        typer.echo(f"Data: {len(labels):,} images in {root} ({parts})")
     return labels
 
 # %% ../nbs/14_cli.ipynb #c6441a6c
@@ -128,7 +132,7 @@ _StudyTest = Annotated[int | None, typer.Option(help="Test images. [all; sketch 
 _StudyEpochs = Annotated[int | None, typer.Option(help="Epochs a run. [5]")]
 _StudySize = Annotated[int | None, typer.Option(help="Height and width of an image. [128; sketch faces: 64]")]
 _Seeds = Annotated[int, typer.Option(min=1, help="Seeds a method; below 7, no verdict is possible.")]
-_StudyThreads = Annotated[int | None, typer.Option(min=1, help="CPU threads. [all]")]
+_StudyThreads = Annotated[int | None, typer.Option(min=1, help="CPU threads of a run. [1; cores / threads runs at once]")]
 
 # %% ../nbs/14_cli.ipynb #a3667ccd
 @app.command()
@@ -194,15 +198,19 @@ _Objective = Annotated[str, typer.Option(help="What gives the loss.")]
 _Arguments = Annotated[str, typer.Option(help="Its keyword arguments, as JSON.")]
 _Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 _Precision = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
+_Layout = Annotated[str, typer.Option(help="Order in memory: auto, channels_last or contiguous.")]
+_Compile = Annotated[bool, typer.Option(help="Let torch.compile translate the network first.")]
 _Threads = Annotated[str, typer.Option(help="CPU threads: auto or a number.")]
 
 # %% ../nbs/14_cli.ipynb #27b1e88c
 def _train_and_tell(choices, root, out, json_file):
     "Make a run, say in a line how good it is, and write its numbers."
-    run = train(recipe_from_options(choices), open_labels(root), folder=out)
-    typer.echo(f"Test accuracy {run.metrics['test_accuracy']:.2%}, validation loss {run.metrics['valid_loss']:.4f}. "
-               f"Written: {out}")
-    write_json(json_file, run.metrics | {"run": run.name})
+    with find_team() as team:
+        run = train(recipe_from_options(choices), open_labels(root, quiet=not team.writes), folder=out, team=team)
+        if team.writes:
+            typer.echo(f"Test accuracy {run.metrics['test_accuracy']:.2%}, validation loss {run.metrics['valid_loss']:.4f}. "
+                       f"Written: {out}")
+            write_json(json_file, run.metrics | {"run": run.name})
 
 # %% ../nbs/14_cli.ipynb #ee1721ce
 @app.command("train")
@@ -230,6 +238,8 @@ def train_command(
     objective_args: _Arguments = "{}",
     device: _Device = Recipe.device,
     precision: _Precision = Recipe.precision,
+    layout: _Layout = Recipe.layout,
+    compile: _Compile = Recipe.compile,
     threads: _Threads = Recipe.threads,
 ):
     """Train one network and write it, with all that it says of the test images, as one folder.
@@ -286,7 +296,7 @@ _TrainFaces = Annotated[int, typer.Option("--train-images", min=1, help="Faces t
 _ValidFaces = Annotated[int, typer.Option("--valid-images", min=1, help="Faces to validate with.")]
 _TestFaces = Annotated[int, typer.Option("--test-images", min=1, help="Faces to test with.")]
 _SketchSeed = Annotated[int, typer.Option(min=0, help="The same seed draws the same faces.")]
-_Noise = Annotated[float, typer.Option(min=0, max=1, help="Share of the labels to flip on purpose.")]
+_Noise = Annotated[float, typer.Option(min=0, max=0.99, help="Share of the labels to flip on purpose.")]
 
 # %% ../nbs/14_cli.ipynb #c2cdd618
 @app.command()
@@ -305,3 +315,47 @@ def sketch(
     with one_line_errors("No folder was made."):
         make_sketch(out, train_images, valid_images, test_images, seed=seed, label_noise=label_noise)
         typer.echo(f"Written: {out}")
+
+# %% ../nbs/14_cli.ipynb #32261253
+_Peers = Annotated[str, typer.Option(help="With whom to compare, separated by commas: naive, fastai, quickest.")]
+_Repeats = Annotated[int, typer.Option(min=1, help="Turns.")]
+_BenchImages = Annotated[int, typer.Option(min=1, help="Images of the split.")]
+
+
+def show_bench(
+    found: pd.DataFrame,  # as `celeba_nb.speed.bench` gives it
+    json_file: Path | None,  # None: no JSON
+):
+    "Print a comparison of ways, and write its JSON."
+    result = summarize(found)
+    typer.echo(pd.DataFrame(result["ways"]).T.round(3).to_string())
+    for way in found["way"].unique():
+        if f"ratio_vs_{way}" in result:
+            low, high = result[f"ratio_vs_{way}_range"]
+            typer.echo(f"{result[f'ratio_vs_{way}']:.2f} times as fast as {way} ({low:.2f} to {high:.2f}), the whole method")
+    write_json(json_file, result | {"runs": records(found), "machine": describe_machine()})
+
+# %% ../nbs/14_cli.ipynb #3577aa62
+@app.command("bench")
+def bench_command(
+    root: RootOption = None,
+    peers: _Peers = "naive,fastai",
+    repeats: _Repeats = 3,
+    train_images: _BenchImages = 1000,
+    valid_images: _BenchImages = 1000,
+    test_images: _BenchImages = 1000,
+    size: _Size = 128,
+    epochs: _Epochs = 5,
+    json_file: JsonOption = None,
+):
+    """Compare the whole method (decode, train, validate, test) with other ways to write it.
+
+    It needs the repository, where the other ways stand (benchmarks/), and for fastai the extra `bench`.
+
+    Example: celeba-nb bench --root ~/celeba --peers naive,fastai --json bench.json
+    """
+    with one_line_errors("Nothing was written."):
+        sizes = {"train-images": train_images, "valid-images": valid_images, "test-images": test_images,
+                 "size": size, "epochs": epochs, "root": root or find_root()}
+        options = [word for name, value in sizes.items() for word in (f"--{name}", str(value))]
+        show_bench(bench(["celeba_nb", *filter(None, peers.split(","))], options, repeats), json_file)

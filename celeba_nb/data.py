@@ -40,9 +40,10 @@ from filelock import FileLock
 from PIL import Image
 from torchvision import io as vision
 from torchvision.datasets import CelebA
-from tqdm.auto import tqdm
+from tqdm.utils import CallbackIOWrapper
 
 from . import sketch
+from .progress import progress_bar
 from .sketch import ATTRIBUTES, make_sketch
 
 # %% ../nbs/01_data.ipynb #fcb21e98
@@ -521,8 +522,8 @@ def _fetch(address, path, progress):
     part = path.with_name(path.name + ".part")
     with urllib.request.urlopen(address) as answer, open(part, "wb") as file:
         total = int(answer.headers["Content-Length"] or 0)
-        with tqdm.wrapattr(answer, "read", total, desc=path.name, disable=not progress) as reader:
-            shutil.copyfileobj(reader, file)
+        with progress_bar(total=total or None, desc=path.name, unit="B", unit_scale=True, show=progress) as bar:
+            shutil.copyfileobj(CallbackIOWrapper(bar.update, answer), file)
         if total and file.tell() != total:
             raise OSError(f"{address} broke off after {file.tell():,} of {total:,} bytes")
     os.replace(part, path)
@@ -595,7 +596,7 @@ def _reason(error):
 def _decode_into(path, labels, rows, size, progress, window=512):
     "Write the decoded images one after the other, with no more than a window of them in memory."
     workers, broken = os.cpu_count() or 1, []
-    bar = tqdm(total=len(rows), desc=f"decoding to {size}×{size}", unit=" images", disable=not progress)
+    bar = progress_bar(total=len(rows), desc=f"decoding to {size}×{size}", unit=" images", show=progress)
     with open(path, "wb") as file, ThreadPoolExecutor(workers) as pool, bar, _one_torch_thread():
         for start in range(0, len(rows), window):
             parts = np.array_split(rows[start : start + window], workers)
@@ -744,21 +745,28 @@ class _Choices:
         generator: torch.Generator | None = None,  # on the CPU; each epoch draws from it
         device: str | torch.device = "cpu",  # where x and y go
         dtype: torch.dtype = torch.float32,  # of x
+        layout: torch.memory_format = torch.channels_last,  # order of x in memory
     ):
         if batch_size < 1:
             raise DataError(f"A batch of {batch_size} images: give at least 1.")
         self.cache, self.rows, self.batch_size = cache, np.asarray(rows, dtype=np.int64), batch_size
-        self.augment, self.generator, self.device, self.dtype = augment, generator, device, dtype
+        self.augment, self.generator, self.device = augment, generator, torch.device(device)
+        self.dtype, self.layout = dtype, layout
         self.truth = torch.from_numpy(cache.labels.attributes.to_numpy(np.float32)[self.rows])
 
 # %% ../nbs/01_data.ipynb #fd5f9ee1
+def _to_device(x, device):
+    "A tensor where it is needed; a graphics card fetches it without keeping us waiting."
+    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
+
+# %% ../nbs/01_data.ipynb #8cb9a840
 def _batch(batches, order, seed, i):
     "Batch i of an epoch; its chance depends on the epoch's seed and on i alone."
     chosen = order[i * batches.batch_size : (i + 1) * batches.batch_size]
-    x = normalize(batches.cache[batches.rows[chosen]].to(batches.device))
+    x = normalize(_to_device(batches.cache[batches.rows[chosen]], batches.device))
     if batches.augment is not None:
         x = batches.augment(x, torch.Generator().manual_seed(seed + i))
-    return x.to(batches.dtype, memory_format=torch.channels_last), batches.truth[chosen].to(batches.device)
+    return x.to(batches.dtype, memory_format=batches.layout), _to_device(batches.truth[chosen], batches.device)
 
 # %% ../nbs/01_data.ipynb #e63dd1dc
 class Batches(_Choices):
@@ -773,7 +781,7 @@ class Batches(_Choices):
     def iterate(
         self,
         start: int = 0,  # the batch to begin with
-    ) -> Iterator:  # of (x, y): (b, 3, size, size), channels-last, in [-1, 1]; (b, 40), float32, 0 or 1
+    ) -> Iterator:  # of (x, y): (b, 3, size, size) in [-1, 1]; (b, 40), float32, 0 or 1
         "An epoch from batch `start` on: the batches that would come if those before had been drawn."
         order, seed = _epoch(len(self.rows), self.generator)
         return (_batch(self, order, seed, i) for i in range(start, len(self)))

@@ -20,9 +20,9 @@ from torch import nn
 def conv_block(
     inputs: int,  # channels that come in
     outputs: int,  # channels that go out: the number of kernels
-) -> list[nn.Module]:  # three layers: convolution, ReLU, max-pooling
-    "Convolution (3×3, padding 1), ReLU and max-pooling, which halves height and width."
-    return [nn.Conv2d(inputs, outputs, kernel_size=3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+) -> list[nn.Module]:  # three layers: convolution, max-pooling, ReLU
+    "Convolution (3×3, padding 1), max-pooling, which halves height and width, and ReLU."
+    return [nn.Conv2d(inputs, outputs, kernel_size=3, padding=1), nn.MaxPool2d(2), nn.ReLU()]
 
 # %% ../nbs/02_model.ipynb #9dcdc57e
 def check_size(
@@ -46,7 +46,7 @@ def check_images(
 
 # %% ../nbs/02_model.ipynb #079c688d
 class AttributeCNN(nn.Module):
-    "Three blocks of convolution, ReLU and max-pooling, then two linear layers: one logit per attribute."
+    "Three blocks of convolution, max-pooling and ReLU, then two linear layers: one logit per attribute."
 
     def __init__(
         self,

@@ -31,7 +31,7 @@ class _Lines:
 
 # %% ../nbs/00b_progress.ipynb #80c5fe74
 EVERY = 30  # seconds between two lines of a log file
-LINE = "{desc}: {n_fmt} of {total_fmt} {unit} ({percentage:.0f}%), {rate_fmt}, {remaining} left{postfix}"
+LINE = "{desc}: {n_fmt}/{total_fmt} ({percentage:.0f}%), {rate_fmt}, {remaining} left{postfix}"
 
 
 def is_watched() -> bool:

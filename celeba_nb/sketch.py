@@ -22,7 +22,8 @@ import numpy as np
 from joblib import Parallel, cpu_count, delayed
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from scipy.special import ndtr
-from tqdm.auto import tqdm
+
+from .progress import progress_bar
 
 # %% ../nbs/00_sketch.ipynb #890a49bf
 ATTRIBUTES = tuple(
@@ -156,7 +157,7 @@ def dice(
     return np.random.default_rng([*seed, *kind.encode()]).random(n)
 
 # %% ../nbs/00_sketch.ipynb #1f5fdc74
-SPREAD = 0.55  # how far apart two pictures with the same attribute may look; 0: no doubt, 1: hardly a trace
+SPREAD = 0.65  # how far apart two pictures with the same attribute may look; 0: no doubt, 1: hardly a trace
 
 
 def amount(
@@ -463,7 +464,7 @@ def draw(
     "The portrait of a face, layer by layer."
     look = Look(face)
     q = look.q
-    paper = Paper(yaw=0.3 * q[0], tilt=0.09 * q[1], shift=(1.5 * q[2], 1.5 * q[5]), zoom=1 + 0.04 * q[6])
+    paper = Paper(yaw=0.5 * q[0], tilt=0.17 * q[1], shift=(4 * q[2], 4 * q[5]), zoom=1 + 0.1 * q[6])
     for layer in LAYERS if layers is None else layers:
         layer(paper, look)
     return _finish(paper, look)
@@ -1003,7 +1004,7 @@ def _save_faces(faces: list, folder: Path, progress: bool = True):
     jobs = [delayed(_save_face)(face, folder / f"{i:06d}.jpg") for i, face in enumerate(faces, 1)]
     workers = min(cpu_count(), 1 + len(jobs) // 200)
     done = Parallel(workers, return_as="generator_unordered")(jobs)
-    for _ in tqdm(done, total=len(jobs), desc="Drawing faces", unit="face", disable=not progress):
+    for _ in progress_bar(done, total=len(jobs), desc="drawing faces", unit=" faces", show=progress):
         pass
 
 # %% ../nbs/00_sketch.ipynb #e5f2618e
