@@ -3,6 +3,7 @@
 #   make test             notebooks, tests, hygiene
 #   make lab              JupyterLab in nbs/
 #   make outputs          run the notebooks from top to bottom and keep their outputs (sketch faces only)
+#   make bench            how fast: beside a tutorial's program and fastai, on your machine
 #   make figures          how the notebooks measure against the examples that we follow
 #   make mutants          change the code on purpose: which change does no test notice?
 #   make clean            remove .venv and all that was built; runs/ and the user's cache stay
@@ -14,6 +15,7 @@ TEST ?=
 LAB ?=
 OUTPUTS ?=
 MUTANTS ?=
+BENCH ?= --json runs/bench.json
 
 bin := .venv/bin
 metadata := settings.ini setup.py pyproject.toml
@@ -24,7 +26,7 @@ git_problem = $(if $(shell command -v git),,git is missing: the tests ask it whi
 oldest = $(shell sed -n 's/^min_python *= *//p' settings.ini)
 stop_at = $(if $(strip $($(1))),$(error $(strip $($(1)))))
 
-.PHONY: study test lab outputs figures mutants clean
+.PHONY: study test lab outputs bench figures mutants clean
 
 study: .venv/ready
 	$(bin)/celeba-nb study $(STUDY)
@@ -37,6 +39,9 @@ lab: .venv/ready-dev
 
 outputs: .venv/ready-dev
 	@$(bin)/python -m tools.outputs $(OUTPUTS)
+
+bench: .venv/ready-bench
+	$(bin)/celeba-nb bench $(BENCH)
 
 figures: .venv/ready-dev
 	@$(bin)/python -m tools.figures
@@ -58,5 +63,11 @@ clean:
 .venv/ready-dev: $(metadata)
 	$(call stop_at,python_problem)@echo "Setting up .venv with what notebooks and tests need (PyTorch is large: minutes, not seconds) ..."
 	@$(PYTHON) -m venv .venv
-	@$(bin)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
+	@$(bin)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,scale]'
+	@touch .venv/ready $@
+
+.venv/ready-bench: $(metadata)
+	$(call stop_at,python_problem)@echo "Setting up .venv with what is compared (PyTorch is large: minutes, not seconds) ..."
+	@$(PYTHON) -m venv .venv
+	@$(bin)/python -m pip install -qq --disable-pip-version-check --editable '.[bench]'
 	@touch .venv/ready $@

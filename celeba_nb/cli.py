@@ -28,7 +28,7 @@ from .metrics import report
 from .scale import find_team
 from .sketch import make_sketch
 from .speed import bench, summarize
-from .train import Recipe, Run, TrainingError, compute_logits, cpu_threads, describe_machine, load, train
+from .train import LOOK, Recipe, Run, TrainingError, compute_logits, cpu_threads, describe_machine, load, train
 
 # %% ../nbs/14_cli.ipynb #e001c140
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -261,7 +261,7 @@ def evaluate(
     "What a trained network gets right on a split of some labels."
     rows = draw_rows(labels, split)
     cache = ImageCache(labels, run.recipe.size, rows)
-    batches = Batches(cache, rows, 250, device=run.recipe.device)
+    batches = Batches(cache, rows, LOOK, device=run.recipe.device)
     with cpu_threads(run.recipe.threads):
         logits = compute_logits(run.net(), batches, run.recipe)
     truth = labels.attributes.to_numpy()

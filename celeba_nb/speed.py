@@ -120,7 +120,7 @@ def bench(
     turns = [(turn, way) for turn in range(repeats) for way in ways]
     found = []
     for turn, way in (bar := progress_bar(turns, unit="run", show=progress)):
-        bar.set_description(f"turn {turn + 1} of {repeats}: {way}")
+        bar.set_description_str(f"turn {turn + 1} of {repeats}: {way}")
         found.append({"way": way, "turn": turn} | run_way(way, [*options, "--seed", str(turn)]))
     return pd.DataFrame(found)
 

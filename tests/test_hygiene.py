@@ -18,7 +18,8 @@ from tools.notebooks import PACKAGE, ROOT, code, copy_project, module_of, notebo
 from tools.outputs import WIDGET, is_sealed, seal
 
 NOTEBOOKS = {path.stem: path for path in notebooks()}
-MODULES = {module_of(read(path)): path.stem for path in notebooks()}  # in the order in which they may import
+# In the order in which they may import; those with a letter (00a, 00b) are tools of the whole course and come first.
+MODULES = {module_of(read(path)): path.stem for path in sorted(notebooks(), key=lambda path: path.stem[2] == "_")}
 SOURCES = [path for path in project_files() if path.suffix == ".py"]
 on_notebooks = pytest.mark.parametrize("name", NOTEBOOKS)
 

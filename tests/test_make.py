@@ -56,9 +56,11 @@ def test_each_target_is_known(tree, target):
     code, shown = make(tree, "-n", target, f"PYTHON={sys.executable}")
     assert code == 0, shown
     if target == "study":
-        assert f"{PIP} -qq" in shown and "[dev]" not in shown and "celeba-nb study --out runs/study" in shown
+        assert f"{PIP} -qq" in shown and "[dev" not in shown and "celeba-nb study --out runs/study" in shown
+    elif target == "bench":
+        assert "[bench]" in shown and "celeba-nb bench --json runs/bench.json" in shown
     elif target != "clean":
-        assert "[dev]" in shown and shown.count(PIP) == 1
+        assert "[dev,scale]" in shown and shown.count(PIP) == 1
 
 
 @pytest.mark.parametrize("target", ["study", "test"])

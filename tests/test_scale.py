@@ -1,0 +1,114 @@
+"""One run on several processes, a study on a cluster, long runs in a log file, and memory that does not grow."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from joblib import parallel_config
+
+from celeba_nb.ablation import Study, study_recipes
+from celeba_nb.data import read_celeba
+from celeba_nb.sketch import make_sketch
+from celeba_nb.train import load
+
+ROOT = Path(__file__).resolve().parent.parent
+CLI = Path(sys.executable).with_name("celeba-nb")
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python"]
+SMALL = ["--size", "32", "--epochs", "2", "--device", "cpu", "--threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    return make_sketch(tmp_path_factory.mktemp("scale") / "faces", 300, 41, 41, progress=False)
+
+
+def call(*command):
+    return subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=300)
+
+
+def test_two_processes_make_the_run_of_one(faces, tmp_path):
+    # 33 images a batch, 290 in all: pieces of 16 and 17, then of 13 and 13.
+    options = ["train", "--root", faces, *SMALL, "--precision", "float32", "--train-images", 290, "--batch-size", 33,
+               "--average", 0.9, "--augment", "celeba_nb.data.random_flip"]
+    shared = call(*TORCHRUN, CLI, *options, "--out", tmp_path / "two")
+    assert shared.returncode == 0, shared.stderr
+    assert shared.stdout.count("Written:") == shared.stdout.count("Data:") == 1  # one of the two speaks and writes
+    assert call(CLI, *options, "--out", tmp_path / "one").returncode == 0
+    one, two = load(tmp_path / "one"), load(tmp_path / "two")
+    assert one.name == two.name and two.machine["processes"] == "2"
+    for key in ("valid", "test", "test_mirrored"):
+        assert np.abs(one.predictions[key] - two.predictions[key]).max() < 1e-3
+    assert np.allclose(one.history, two.history, atol=1e-4)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
+
+
+def test_a_batch_smaller_than_the_team_is_refused(faces, tmp_path):
+    done = call(*TORCHRUN, CLI, "train", "--root", faces, *SMALL, "--train-images", 65, "--batch-size", 64,
+                "--out", tmp_path / "run")
+    assert done.returncode != 0 and "choose another batch_size" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def finished(folder):
+    return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("[!.]*/recipe.json")}
+
+
+def kill_one(pids, folder, kept):
+    "Kill a worker once two runs are finished."
+    while len(finished(folder)) < 2:
+        time.sleep(0.02)
+    kept.update(finished(folder))
+    os.kill(pids[0], signal.SIGKILL)
+
+
+def test_a_killed_worker_costs_its_run_only(faces, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    labels = read_celeba(faces)
+    recipes = study_recipes(train_images=128, size=64, epochs=3, threads=1)
+    here = Study(recipes, 2, tmp_path / "here").run(labels, progress=False)
+    kept = {}
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, \
+            distributed.Client(cluster) as client:
+        pids = list(client.run(os.getpid).values())
+        killer = threading.Thread(target=kill_one, args=(pids, tmp_path / "there", kept), daemon=True)
+        killer.start()
+        with parallel_config(backend="dask"):
+            there = Study(recipes, 2, tmp_path / "there").run(labels, progress=False)
+        killer.join(10)
+        assert set(client.run(os.getpid).values()) != set(pids)  # it was killed, and another has come
+    assert here.table().equals(there.table()) and here.effects().equals(there.effects())
+    assert kept and kept.items() <= finished(tmp_path / "there").items()  # what was finished was not made again
+
+
+def test_a_log_file_gets_lines(faces, tmp_path):
+    with open(tmp_path / "log.txt", "w") as log:
+        command = [str(CLI), "study", "--root", str(faces), "--train-images", "64", "--size", "16", "--epochs", "1",
+                   "--seeds", "2"]
+        assert subprocess.run([*command, "--out", str(tmp_path / "study")], stdout=log, stderr=log, timeout=300).returncode == 0
+    text = (tmp_path / "log.txt").read_text()
+    assert "\r" not in text and "8 runs" in text and "8/8 (100%)" in text
+    assert sum("%)" in line for line in text.splitlines()) <= 4 + 2  # a bar has a first and a last line
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="private memory is read from /proc")
+def test_memory_does_not_grow_with_the_images(tmp_path):
+    command = [sys.executable, ROOT / "benchmarks" / "memory.py", "--images", 20_000, "--size", 16, "--json", tmp_path / "m.json"]
+    done = call(*command)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "m.json").read_text())
+    assert found["more_mb"] < 100 and found["many"]["images"] == 20_100
+
+
+def test_fastai_is_timed_like_the_others(faces, tmp_path):
+    pytest.importorskip("fastai", reason="needs the extra `bench`")
+    options = ["--root", faces, "--train-images", 32, "--valid-images", 16, "--test-images", 16, "--size", 32, "--epochs", 2]
+    done = call(sys.executable, "-W", "ignore", ROOT / "benchmarks" / "with_fastai.py", *options, "--json", tmp_path / "f.json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "f.json").read_text())
+    assert len(found["valid_accuracy"]) == 2 and found["seconds"] > 0 and 0 < found["test_accuracy"] < 1
