@@ -6,12 +6,15 @@ Docs: https://celeba-nb.github.io/celeba_nb/ablation.html.md"""
 
 # %% auto #0
 __all__ = ['FLIP', 'METHODS', 'PAPER', 'RUN_MEMORY', 'EFFECTS', 'OUTCOMES', 'study_recipes', 'plan_runs', 'find_runs',
-           'make_caches', 'make_run', 'runs_at_once', 'make_runs', 'PairedRuns', 'image_outcomes', 'method_table',
-           'Study', 'image_groups', 'plot_outcome', 'sign_flip_p', 'holm', 'bootstrap_counts', 'hierarchical_means',
-           'expanded_level', 'interval', 'verdict', 'effect_rows', 'percent', 'format_table', 'format_effects',
-           'plot_effects', 'plot_study', 'save_study', 'order_share', 'power']
+           'make_caches', 'end_with', 'make_run', 'runs_at_once', 'make_runs', 'PairedRuns', 'image_outcomes',
+           'method_table', 'Study', 'image_groups', 'plot_outcome', 'sign_flip_p', 'holm', 'bootstrap_counts',
+           'hierarchical_means', 'expanded_level', 'interval', 'verdict', 'effect_rows', 'percent', 'format_table',
+           'format_effects', 'plot_effects', 'plot_study', 'save_study', 'order_share', 'power']
 
 # %% ../nbs/05_ablation.ipynb #5b75191c
+import os
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -88,16 +91,33 @@ def make_caches(
     return {size: ImageCache(labels, size, np.unique(np.concatenate(some)), progress=progress)
             for size, some in rows.items()}
 
+# %% ../nbs/05_ablation.ipynb #7cb9d2a3
+def end_with(
+    parent: int,  # the number of a process
+) -> bool:  # is this process watched: are we a child of that one?
+    "End this process when its parent has ended."
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    child, name = os.getppid() == parent, "end with parent"
+    if child and name not in [thread.name for thread in threading.enumerate()]:  # once is enough
+        threading.Thread(target=watch, name=name, daemon=True).start()
+    return child
+
 # %% ../nbs/05_ablation.ipynb #ee2adade
 def make_run(
     recipe: Recipe,  # resolved
-    labels: Labels,  # of the whole data set
-    rows: np.ndarray,  # of the images that were decoded together: they include this run's
+    cache: ImageCache,  # holds this run's images; on a machine that hasn't got its file, it is made there
     folder: Path,  # the run gets a folder of its own in it
     weights: bool,  # keep the weights
+    parent: int = 0,  # the process that asks for it: if it ends, a child of it ends, too
 ) -> str:  # the name of the run
     "Make one run and keep it, in whatever process this is called."
-    run = train(recipe, labels, cache=ImageCache(labels, recipe.size, rows, progress=False), progress=False)
+    end_with(parent)
+    here = ImageCache(cache.labels, cache.size, cache.rows, progress=False)
+    run = train(recipe, here.labels, cache=here, progress=False)
     save(run, folder / run.name, weights=weights)
     return run.name
 
@@ -130,7 +150,7 @@ def make_runs(
     done = find_runs(folder, plan, labels)
     todo = {run_name(recipe, labels.fingerprint): recipe for key, recipe in plan.items() if key not in done}
     caches, jobs = make_caches(labels, todo.values(), progress), runs_at_once(list(todo.values()))
-    calls = [delayed(make_run)(recipe, labels, caches[recipe.size].rows, folder, weights) for recipe in todo.values()]
+    calls = [delayed(make_run)(recipe, caches[recipe.size], folder, weights, os.getpid()) for recipe in todo.values()]
     what = f"{len(plan)} runs" + f", {jobs} at once" * (jobs not in (None, 1))
     with progress_bar(total=len(plan), initial=len(done), desc=what, unit="run", show=progress) as bar:
         for _ in Parallel(jobs, return_as="generator_unordered")(calls):
