@@ -36,7 +36,8 @@ LINE = "{desc}: {n_fmt}/{total_fmt} ({percentage:.0f}%), {rate_fmt}, {remaining}
 
 def is_watched() -> bool:
     "Does a person look at standard error: a terminal or a notebook?"
-    return sys.stderr.isatty() or auto is not plain and "notebook" in auto.__module__
+    widget = any("notebook" in base.__module__ for base in auto.__mro__)
+    return widget or sys.stderr.isatty()
 
 
 def progress_bar(
