@@ -47,7 +47,8 @@ def state(nb):
 
 
 def without_machine(text):
-    "A text without the folders of the machine that printed it, and of a progress bar nothing."
+    "A text without the folders of the machine that printed it, a profiler's log, and of a progress bar nothing."
+    text = re.sub(r"^(USDT|ERROR):.*\.cpp:\d+\].*\n?", "", text, flags=re.M)
     text = re.sub(rf"{re.escape(tempfile.gettempdir())}/tmp\w+", "/tmp/folder", text)
     text = text.replace(f"{ROOT}/", "").replace(str(Path.home()), "~")
     return re.sub(r"^.*(\d+%\||\d+it \[).*\n?", "", re.sub(r"[^\n]*\r(?!\n)", "", text), flags=re.M)
