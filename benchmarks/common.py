@@ -1,10 +1,13 @@
 """What the ways that `celeba-nb bench` compares have in common: their options, their images, their result."""
 import argparse
 import json
+import os
+import tempfile
+import time
 from pathlib import Path
 
 from celeba_nb.data import find_root, read_celeba
-from celeba_nb.train import Recipe, choose_rows
+from celeba_nb.train import Recipe, choose_rows, train
 
 
 def arguments(about):
@@ -24,6 +27,15 @@ def chosen_images(args):
     labels = read_celeba(args.root or find_root())
     return labels, choose_rows(Recipe(train_images=args.train_images, valid_images=args.valid_images,
                                       test_images=args.test_images, seed=args.seed), labels)
+
+
+def train_from_jpegs(recipe, labels, hook):
+    "A run with an empty cache, so that decoding is in the time (hook.began is its beginning); and its seconds."
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["CELEBA_NB_CACHE"] = folder
+        hook.began = time.perf_counter()
+        run = train(recipe, labels, hooks=(hook,), progress=False)
+        return run, time.perf_counter() - hook.began
 
 
 def report(args, **result):

@@ -4,23 +4,18 @@
 
 Network, size and epochs are the recipe's own: --size, --epochs, --batch-size and --lr are not used.
 """
-import os
-import tempfile
 import time
 
-from common import arguments, chosen_images, report
+from common import arguments, chosen_images, report, train_from_jpegs
 
 from celeba_nb.speed import QUICKEST, THRESHOLD
-from celeba_nb.train import Hook, Recipe, train
+from celeba_nb.train import Hook, Recipe
 
 
 class Passing(Hook):
     "When did the validation accuracy pass the threshold?"
 
     seconds = None
-
-    def __init__(self, began):
-        self.began = began
 
     def on_epoch(self, state):
         if self.seconds is None and state.history[-1]["valid_accuracy"] >= THRESHOLD:
@@ -31,12 +26,8 @@ def main():
     args = arguments(__doc__)
     labels, _ = chosen_images(args)
     recipe = Recipe(args.train_images, args.valid_images, args.test_images, seed=args.seed, **QUICKEST)
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["CELEBA_NB_CACHE"] = folder
-        began = time.perf_counter()
-        passing = Passing(began)
-        run = train(recipe, labels, hooks=(passing,), progress=False)
-        seconds = time.perf_counter() - began
+    passing = Passing()
+    run, seconds = train_from_jpegs(recipe, labels, passing)
     report(args, train_images_s=recipe.epochs * args.train_images / run.metrics["seconds"], seconds=seconds,
            passed_s=passing.seconds, test_accuracy=run.metrics["test_accuracy"],
            valid_accuracy=run.history["valid_accuracy"].tolist())

@@ -4,13 +4,11 @@
 
 `celeba-nb bench` runs this file beside the others.
 """
-import os
-import tempfile
 import time
 
-from common import arguments, chosen_images, report
+from common import arguments, chosen_images, report, train_from_jpegs
 
-from celeba_nb.train import Hook, Recipe, train
+from celeba_nb.train import Hook, Recipe
 
 
 class TrainingTime(Hook):
@@ -35,11 +33,7 @@ def main():
     recipe = Recipe(args.train_images, args.valid_images, args.test_images, size=args.size, epochs=args.epochs,
                     batch_size=args.batch_size, lr=args.lr, seed=args.seed, augment="celeba_nb.data.random_flip")
     clock = TrainingTime()
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["CELEBA_NB_CACHE"] = folder
-        began = time.perf_counter()
-        run = train(recipe, labels, hooks=(clock,), progress=False)
-        seconds = time.perf_counter() - began
+    run, seconds = train_from_jpegs(recipe, labels, clock)
     report(args, train_images_s=args.epochs * len(rows["train"]) / clock.seconds, seconds=seconds,
            test_accuracy=run.metrics["test_accuracy"], valid_accuracy=run.history["valid_accuracy"].tolist())
 
