@@ -6,12 +6,13 @@ Docs: https://celeba-nb.github.io/celeba_nb/ablation.html.md"""
 
 # %% auto #0
 __all__ = ['FLIP', 'METHODS', 'PAPER', 'RUN_MEMORY', 'EFFECTS', 'OUTCOMES', 'study_recipes', 'plan_runs', 'find_runs',
-           'make_caches', 'end_with', 'make_run', 'runs_at_once', 'make_runs', 'PairedRuns', 'image_outcomes',
-           'method_table', 'Study', 'image_groups', 'plot_outcome', 'sign_flip_p', 'holm', 'bootstrap_counts',
-           'hierarchical_means', 'expanded_level', 'interval', 'verdict', 'effect_rows', 'percent', 'format_table',
-           'format_effects', 'plot_effects', 'plot_study', 'save_study', 'order_share', 'power']
+           'make_caches', 'end_with', 'give_back_memory', 'make_run', 'runs_at_once', 'make_runs', 'PairedRuns',
+           'image_outcomes', 'method_table', 'Study', 'image_groups', 'plot_outcome', 'sign_flip_p', 'holm',
+           'bootstrap_counts', 'hierarchical_means', 'expanded_level', 'interval', 'verdict', 'effect_rows', 'percent',
+           'format_table', 'format_effects', 'plot_effects', 'plot_study', 'save_study', 'order_share', 'power']
 
 # %% ../nbs/05_ablation.ipynb #5b75191c
+import ctypes
 import os
 import threading
 import time
@@ -106,6 +107,14 @@ def end_with(
         threading.Thread(target=watch, name=name, daemon=True).start()
     return child
 
+# %% ../nbs/05_ablation.ipynb #5c1d7a21
+def give_back_memory():
+    "Give the memory that this process has freed back to the system (Linux)."
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):
+        pass  # another system, another C library: there nothing was kept, either
+
 # %% ../nbs/05_ablation.ipynb #ee2adade
 def make_run(
     recipe: Recipe,  # resolved
@@ -119,6 +128,7 @@ def make_run(
     here = ImageCache(cache.labels, cache.size, cache.rows, progress=False)
     run = train(recipe, here.labels, cache=here, progress=False)
     save(run, folder / run.name, weights=weights)
+    give_back_memory()
     return run.name
 
 # %% ../nbs/05_ablation.ipynb #17f769e1
@@ -448,6 +458,7 @@ def plot_effects(
     ax.set_yticks(rows.index, [f"{row.effect}\n{row.verdict}" for row in rows.itertuples()])
     ax.set(xlabel=f"difference in {outcome.replace('_', ' ')}", ylim=(-0.6, len(rows) - 0.4),
            title="Effects with 95% intervals")
+    ax.xaxis.set_major_locator(plt.MaxNLocator(5))
     return ax
 
 # %% ../nbs/05_ablation.ipynb #9f2c0318

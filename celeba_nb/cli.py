@@ -15,7 +15,7 @@ import math
 import os
 import time
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -24,11 +24,23 @@ import typer
 
 from .ablation import Study, format_effects, format_table, save_study, study_recipes
 from .data import Batches, DataError, ImageCache, Labels, draw_rows, find_root, read_celeba
+from .few_labels import RECIPES
 from .metrics import report
 from .scale import find_team
 from .sketch import make_sketch
 from .speed import bench, summarize
-from .train import LOOK, Recipe, Run, TrainingError, compute_logits, cpu_threads, describe_machine, load, train
+from celeba_nb.train import (
+    LAYOUTS,
+    LOOK,
+    Recipe,
+    Run,
+    TrainingError,
+    compute_logits,
+    cpu_threads,
+    describe_machine,
+    load,
+    train,
+)
 
 # %% ../nbs/14_cli.ipynb #e001c140
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -167,46 +179,65 @@ RECIPE_FIELDS = {field.name for field in fields(Recipe)}
 
 
 def recipe_from_options(
-    choices: dict,  # of the command line: ..._args as JSON, threads as text
+    choices: dict,  # of the command line: ..._args as JSON, threads as text; None: not said
+    name: str | None = None,  # of a recipe in `RECIPES`, which the choices change; None: the study's, with all images
 ) -> Recipe:  # TrainingError for what can't be
     "A recipe from the options of a command."
+    if name is not None and name not in RECIPES:
+        raise TrainingError(f"there is no recipe {name!r}: use one of {', '.join(RECIPES)}")
+    choices = {key: value for key, value in choices.items() if value is not None}
     try:
         arguments = {key: json.loads(value) for key, value in choices.items() if key.endswith("_args")}
     except json.JSONDecodeError as error:
         raise TrainingError(f'arguments are given as JSON, such as {{"p": 0.5}} ({error})') from None
-    threads = choices["threads"]
-    return Recipe(**choices | arguments | {"threads": int(threads) if threads.isdigit() else threads})
+    if (threads := choices.get("threads", "")).isdigit():
+        choices["threads"] = int(threads)
+    return replace(RECIPES[name] if name else Recipe(train_images=None), **choices | arguments)
 
 # %% ../nbs/14_cli.ipynb #0f881c62
-_TrainImages = Annotated[int | None, typer.Option(help="Training images; all if not said.")]
-_ValidImages = Annotated[int | None, typer.Option(help="Validation images; all if not said.")]
-_TestImages = Annotated[int | None, typer.Option(help="Test images; all if not said.")]
-_Size = Annotated[int, typer.Option(help="Height and width of an image, pixels.")]
-_Epochs = Annotated[int, typer.Option(help="Passes over the training images.")]
-_Seed = Annotated[int, typer.Option(help="Draws images, weights, order and augmentation.")]
-_Lr = Annotated[float, typer.Option(help="Learning rate.")]
-_BatchSize = Annotated[int, typer.Option(help="Images a step.")]
-_Optimizer = Annotated[str, typer.Option(help="Adam, AdamW or SGD.")]
-_Decay = Annotated[float, typer.Option(help="Weight decay.")]
-_Schedule = Annotated[str, typer.Option(help="Of the learning rate: constant or cosine.")]
-_Average = Annotated[float, typer.Option(help="Decay of the moving average of the weights; 0: none.")]
+def _option(kind, name, help):
+    "An option for a field of a recipe; what is not said stays as the recipe has it."
+    default = getattr(Recipe(train_images=None), name)
+    shown = "all" if default is None else "none" if default in ("", {}) else default
+    return Annotated[kind | None, typer.Option(help=f"{help} [{shown}]", show_default=False)]
+
+
+_TrainImages = _option(int, "train_images", "Training images.")
+_ValidImages = _option(int, "valid_images", "Validation images.")
+_TestImages = _option(int, "test_images", "Test images.")
+_Unlabeled = _option(int, "unlabeled_images", "More training images, without their labels.")
+_Size = _option(int, "size", "Height and width of an image, pixels.")
+_Epochs = _option(int, "epochs", "Passes over the training images.")
+_Seed = _option(int, "seed", "Draws images, weights, order and augmentation.")
+
+# %% ../nbs/14_cli.ipynb #cc590b48
+_Lr = _option(float, "lr", "Learning rate.")
+_BatchSize = _option(int, "batch_size", "Images a step.")
+_UnlabeledBatch = _option(int, "unlabeled_batch_size", "Images without labels a step.")
+_Optimizer = _option(str, "optimizer", "Adam, AdamW or SGD.")
+_Decay = _option(float, "weight_decay", "Weight decay.")
+_Schedule = _option(str, "schedule", "Of the learning rate: constant or cosine.")
+_Warmup = _option(int, "warmup", "First steps, in which the learning rate rises.")
+_Cycles = _option(int, "cycles", "Times that the schedule is gone through.")
+_Average = _option(float, "average", "Decay of the moving average of the weights; 0: none.")
 
 # %% ../nbs/14_cli.ipynb #7cfdd8d3
+_RecipeName = Annotated[str | None, typer.Option("--recipe", help=f"Begin with a named recipe: {', '.join(RECIPES)}.")]
 _Augment = Annotated[str | None, typer.Option(help="For example celeba_nb.data.random_flip.")]
-_Model = Annotated[str, typer.Option(help="What builds the network.")]
-_Objective = Annotated[str, typer.Option(help="What gives the loss.")]
-_Arguments = Annotated[str, typer.Option(help="Its keyword arguments, as JSON.")]
-_Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-_Precision = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
-_Layout = Annotated[str, typer.Option(help="Order in memory: auto, channels_last or contiguous.")]
-_Compile = Annotated[bool, typer.Option(help="Let torch.compile translate the network first.")]
-_Threads = Annotated[str, typer.Option(help="CPU threads: auto or a number.")]
+_Model = _option(str, "model", "What builds the network.")
+_Objective = _option(str, "objective", "What gives the loss.")
+_Arguments = Annotated[str | None, typer.Option(help="Its keyword arguments, as JSON.")]
+_Device = _option(str, "device", "auto, cpu, cuda or mps.")
+_Precision = _option(str, "precision", "auto, float32 or bfloat16.")
+_Layout = _option(str, "layout", "Order in memory: auto, channels_last or contiguous.")
+_Compile = _option(bool, "compile", "Let torch.compile translate the network first.")
+_Threads = _option(str, "threads", "CPU threads: auto or a number.")
 
 # %% ../nbs/14_cli.ipynb #27b1e88c
-def _train_and_tell(choices, root, out, json_file):
+def _train_and_tell(recipe, root, out, json_file):
     "Make a run, say in a line how good it is, and write its numbers."
     with find_team() as team:
-        run = train(recipe_from_options(choices), open_labels(root, quiet=not team.writes), folder=out, team=team)
+        run = train(recipe, open_labels(root, quiet=not team.writes), folder=out, team=team)
         if team.writes:
             typer.echo(f"Test accuracy {run.metrics['test_accuracy']:.2%}, validation loss {run.metrics['valid_loss']:.4f}. "
                        f"Written: {out}")
@@ -218,39 +249,46 @@ def train_command(
     root: RootOption = None,
     out: OutOption = Path("runs/model"),
     json_file: JsonOption = None,
+    recipe: _RecipeName = None,
     train_images: _TrainImages = None,
     valid_images: _ValidImages = None,
     test_images: _TestImages = None,
-    size: _Size = Recipe.size,
-    epochs: _Epochs = Recipe.epochs,
-    seed: _Seed = Recipe.seed,
-    lr: _Lr = Recipe.lr,
-    batch_size: _BatchSize = Recipe.batch_size,
-    optimizer: _Optimizer = Recipe.optimizer,
-    weight_decay: _Decay = Recipe.weight_decay,
-    schedule: _Schedule = Recipe.schedule,
-    average: _Average = Recipe.average,
-    augment: _Augment = Recipe.augment,
-    augment_args: _Arguments = "{}",
-    model: _Model = Recipe.model,
-    model_args: _Arguments = "{}",
-    objective: _Objective = Recipe.objective,
-    objective_args: _Arguments = "{}",
-    device: _Device = Recipe.device,
-    precision: _Precision = Recipe.precision,
-    layout: _Layout = Recipe.layout,
-    compile: _Compile = Recipe.compile,
-    threads: _Threads = Recipe.threads,
+    unlabeled_images: _Unlabeled = None,
+    size: _Size = None,
+    epochs: _Epochs = None,
+    seed: _Seed = None,
+    lr: _Lr = None,
+    batch_size: _BatchSize = None,
+    unlabeled_batch_size: _UnlabeledBatch = None,
+    optimizer: _Optimizer = None,
+    weight_decay: _Decay = None,
+    schedule: _Schedule = None,
+    warmup: _Warmup = None,
+    cycles: _Cycles = None,
+    average: _Average = None,
+    augment: _Augment = None,
+    augment_args: _Arguments = None,
+    model: _Model = None,
+    model_args: _Arguments = None,
+    objective: _Objective = None,
+    objective_args: _Arguments = None,
+    device: _Device = None,
+    precision: _Precision = None,
+    layout: _Layout = None,
+    compile: _Compile = None,
+    threads: _Threads = None,
 ):
     """Train one network and write it, with all that it says of the test images, as one folder.
 
     Stopped half way, the same command goes on from the last finished epoch.
 
     Example: celeba-nb train --root ~/celeba --train-images 1000 --lr 0.0005 --out runs/model
+
+    Example: celeba-nb train --root ~/celeba --recipe best-1k --out runs/best
     """
     choices = {name: value for name, value in locals().items() if name in RECIPE_FIELDS}
     with one_line_errors(f"The last checkpoint is kept beside {out}; the same command goes on from there."):
-        _train_and_tell(choices, root, out, json_file)
+        _train_and_tell(recipe_from_options(choices, recipe), root, out, json_file)
 
 # %% ../nbs/14_cli.ipynb #31e97b40
 def evaluate(
@@ -261,7 +299,7 @@ def evaluate(
     "What a trained network gets right on a split of some labels."
     rows = draw_rows(labels, split)
     cache = ImageCache(labels, run.recipe.size, rows)
-    batches = Batches(cache, rows, LOOK, device=run.recipe.device)
+    batches = Batches(cache, rows, LOOK, device=run.recipe.device, layout=LAYOUTS[run.recipe.layout])
     with cpu_threads(run.recipe.threads):
         logits = compute_logits(run.net(), batches, run.recipe)
     truth = labels.attributes.to_numpy()

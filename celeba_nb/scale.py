@@ -16,7 +16,7 @@ import torch
 from torch import distributed
 
 from .data import Batches
-from .train import ALONE, Alone, TrainingError, compute_logits
+from .train import ALONE, Alone, TrainingError, WithUnlabeled, compute_logits
 
 # %% ../nbs/10_scale.ipynb #27755bc5
 def piece(
@@ -64,7 +64,9 @@ class Team(Alone):
         self.writes = accelerator.is_main_process
 
     def share(self, batches):  # Batches -> this process's pieces
-        "The part of the batches that is this process's."
+        "The part of the batches that is this process's; TrainingError if there are images without labels in them."
+        if isinstance(batches, WithUnlabeled):
+            raise TrainingError("images without labels can't be shared among processes: make this run in one process")
         return Share(batches, self)
 
     def join(self, net):  # a network -> what to call in its place

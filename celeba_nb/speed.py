@@ -117,6 +117,8 @@ def bench(
     progress: bool = True,  # show a bar
 ) -> pd.DataFrame:  # a row a run: way, turn and what it reports
     "Run the whole method in several ways, in turns."
+    for way in ways:
+        way_script(way)  # a wrong name is an error before anything has run
     turns = [(turn, way) for turn in range(repeats) for way in ways]
     found = []
     for turn, way in (bar := progress_bar(turns, unit="run", show=progress)):

@@ -9,12 +9,14 @@ __all__ = ['AT_LEAST', 'OPTIMIZERS', 'CHOICES', 'WAYS', 'LAYOUTS', 'SAFE', 'ALON
            'TrainingError', 'Recipe', 'is_whole', 'recipe_problems', 'recipe_from_dict', 'find_name', 'best_device',
            'time_ways', 'choose_way', 'processor', 'measure_machine', 'choose_rows', 'resolve', 'run_name', 'build_net',
            'autocast', 'compute_logits', 'image_losses', 'State', 'new_state', 'train_step', 'Alone', 'epoch_generator',
-           'end_epoch', 'Hook', 'call_hooks', 'Progress', 'AverageWeights', 'fit', 'make_batches', 'state_tensors',
-           'state_numbers', 'write_atomically', 'save_checkpoint', 'Checkpoint', 'select', 'like_weight',
-           'restore_numbers', 'load_checkpoint', 'describe_machine', 'Run', 'run_metrics', 'finish', 'write_run',
-           'load', 'save', 'keep_memory', 'cpu_threads', 'checkpoint_path', 'finished', 'train']
+           'end_epoch', 'Hook', 'call_hooks', 'Progress', 'AverageWeights', 'make_objective', 'fit', 'WithUnlabeled',
+           'make_batches', 'state_tensors', 'state_numbers', 'write_atomically', 'save_checkpoint', 'Checkpoint',
+           'select', 'like_weight', 'restore_numbers', 'frozen', 'load_checkpoint', 'describe_machine', 'Run',
+           'run_metrics', 'finish', 'write_run', 'load', 'save', 'keep_memory', 'cpu_threads', 'checkpoint_path',
+           'finished', 'train']
 
 # %% ../nbs/03_train.ipynb #05e17838
+import copy
 import ctypes
 import difflib
 import hashlib
@@ -75,10 +77,11 @@ class Recipe(_Checked):
     train_images: int | None = 1000  # images of the training split, drawn by the seed; None: all
     valid_images: int | None = None  # images of the validation split, the same for every seed; None: all
     test_images: int | None = None  # images of the test split, the same for every seed; None: all
+    unlabeled_images: int | None = 0  # more images of the training split, without their labels; None: all the others
     size: int = 128  # height and width of an image, pixels
     model: str = "celeba_nb.model.AttributeCNN"  # builds the network; called with size=... and model_args
     model_args: dict = field(default_factory=dict)  # its keyword arguments
-    objective: str = "celeba_nb.train.bce"  # called with (net, x, y) and objective_args, gives the loss
+    objective: str = "celeba_nb.train.bce"  # called with (net, x, y), gives the loss; a class is first called with (state)
     objective_args: dict = field(default_factory=dict)  # its keyword arguments
     augment: str | None = None  # called with (x, generator) and augment_args, gives a batch like x
     augment_args: dict = field(default_factory=dict)  # its keyword arguments
@@ -86,8 +89,11 @@ class Recipe(_Checked):
     lr: float = 0.001  # learning rate, above 0
     weight_decay: float = 0.0  # at least 0
     schedule: str = "constant"  # of the learning rate: "constant", or "cosine" (down to 0)
+    warmup: int = 0  # first steps, in which the learning rate rises evenly to its full height
+    cycles: int = 1  # times that the schedule is gone through; epochs are a multiple of it
     epochs: int = 5  # passes over the training images
     batch_size: int = 32  # images a step
+    unlabeled_batch_size: int = 0  # images without labels a step, besides
     average: float = 0.0  # decay of the moving average of the weights, in [0, 1); 0: none
     device: str = "auto"  # "cpu", "cuda", "mps"; auto: the fastest that is there
     precision: str = "auto"  # "float32" or "bfloat16"; auto: the faster one, as measured on this machine
@@ -104,7 +110,8 @@ def is_whole(
     return isinstance(value, int) and not isinstance(value, bool)
 
 # %% ../nbs/03_train.ipynb #b4dd347c
-AT_LEAST = {"train_images": 1, "valid_images": 1, "test_images": 1, "size": 8, "epochs": 1, "batch_size": 1, "seed": 0}
+AT_LEAST = {"train_images": 1, "valid_images": 1, "test_images": 1, "unlabeled_images": 0, "size": 8, "warmup": 0,
+            "cycles": 1, "epochs": 1, "batch_size": 1, "unlabeled_batch_size": 0, "seed": 0}
 
 
 def _count_problems(recipe):
@@ -115,6 +122,10 @@ def _count_problems(recipe):
             continue
         if not is_whole(value) or value < least:
             yield f"{name} must be a whole number of at least {least}, not {value!r}"
+    if is_whole(recipe.cycles) and recipe.cycles > 1 and recipe.epochs % recipe.cycles:
+        yield f"epochs must be a multiple of cycles ({recipe.cycles}), not {recipe.epochs}"
+    if (recipe.unlabeled_images == 0) != (recipe.unlabeled_batch_size == 0):
+        yield "unlabeled_images and unlabeled_batch_size must both be 0, or both above"
 
 # %% ../nbs/03_train.ipynb #b8a8d637
 OPTIMIZERS = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW, "SGD": torch.optim.SGD}
@@ -267,13 +278,26 @@ def measure_machine(
     return {way: known[key][" ".join(way)] for way in WAYS}
 
 # %% ../nbs/03_train.ipynb #594b67f4
+def _other_rows(recipe, labels, drawn):
+    "Rows of the training split that were not drawn, as many as the recipe wants."
+    others = np.setdiff1d(labels.rows("train"), drawn)
+    if recipe.unlabeled_images is None:
+        return others
+    if recipe.unlabeled_images > len(others):
+        raise TrainingError(f"recipe: unlabeled_images is {recipe.unlabeled_images:,}, but besides the {len(drawn):,} labelled "
+                            f"ones the training split has {len(others):,}")
+    return np.sort(np.random.default_rng(recipe.seed).permutation(others)[: recipe.unlabeled_images])
+
+# %% ../nbs/03_train.ipynb #ac3150bb
 def choose_rows(
     recipe: Recipe,  # every choice of the run
     labels: Labels,  # of the whole data set
-) -> dict[str, np.ndarray]:  # rows of `labels` for "train", "valid" and "test"
-    "The images of a run: training images drawn by the seed, the others the same for all seeds."
+) -> dict[str, np.ndarray]:  # rows of `labels` for "train", "unlabeled", "valid" and "test"
+    "The images of a run: training images drawn by the seed, the validation and test images the same for all seeds."
+    drawn = draw_rows(labels, "train", recipe.train_images, seed=recipe.seed)
     return {
-        "train": draw_rows(labels, "train", recipe.train_images, seed=recipe.seed),
+        "train": drawn,
+        "unlabeled": _other_rows(recipe, labels, drawn),
         "valid": draw_rows(labels, "valid", recipe.valid_images),
         "test": draw_rows(labels, "test", recipe.test_images),
     }
@@ -354,6 +378,7 @@ class State:
     seconds: float = 0.0  # training and validation until now
     history: list[dict] = field(default_factory=list)  # a row an epoch
     averaged: AveragedModel | None = None  # the moving average of the weights, if the recipe wants it
+    teacher: nn.Module | None = None  # a network of the same kind that the objective asks, if it needs one
     valid_logits: torch.Tensor | None = None  # what the last epoch's look at the validation images gave
 
     @property
@@ -362,10 +387,16 @@ class State:
         return self.net if self.averaged is None else self.averaged.module
 
 # %% ../nbs/03_train.ipynb #a5ca5bdb
-def _rate_factor(schedule, steps):
+def _rate_factor(schedule, steps, warmup=0, cycles=1):
     "step -> the factor of the learning rate, in [0, 1], for a run of so many steps."
-    factors = {"constant": lambda step: 1.0, "cosine": lambda step: (1 + math.cos(math.pi * step / steps)) / 2}
-    return factors[schedule]
+    length = steps / cycles
+    factors = {"constant": lambda step: 1.0, "cosine": lambda step: (1 + math.cos(math.pi * step / length)) / 2}
+
+    def factor(step):
+        step -= length * min(step // length, cycles - 1)  # since the cycle began
+        return min(1.0, (step + 1) / max(1, warmup)) * factors[schedule](step)
+
+    return factor
 
 # %% ../nbs/03_train.ipynb #dc71dca2
 def new_state(
@@ -376,8 +407,10 @@ def new_state(
     net = build_net(recipe).to(recipe.device, memory_format=LAYOUTS[recipe.layout])
     optimizer = OPTIMIZERS[recipe.optimizer](net.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay,
                                              fused=True)  # one pass over the weights, not a dozen
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate_factor(recipe.schedule, recipe.epochs * steps))
-    averaged = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(recipe.average)) if recipe.average else None
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, _rate_factor(recipe.schedule, recipe.epochs * steps, recipe.warmup, recipe.cycles))
+    averaged = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True) \
+        if recipe.average else None
     if recipe.compile:
         net.compile()  # in place, so weights keep their names
     return State(recipe, net, optimizer, scheduler, steps, averaged=averaged)
@@ -514,6 +547,14 @@ class AverageWeights(Hook):
         state.averaged.update_parameters(state.net)
 
 # %% ../nbs/03_train.ipynb #7b936c76
+def make_objective(
+    state: State,  # of the run
+):  # (net, x, y) -> loss
+    "The objective of a run, with its arguments."
+    objective, arguments = find_name(state.recipe.objective), state.recipe.objective_args
+    return objective(state, **arguments) if isinstance(objective, type) else partial(objective, **arguments)
+
+# %% ../nbs/03_train.ipynb #ca5bd78e
 def fit(
     state: State,  # changed in place: trained to its recipe's last epoch
     train_batches,  # epoch -> Batches
@@ -522,7 +563,7 @@ def fit(
     team: Alone = ALONE,  # who does it
 ):
     "The training loop: the only one of the course."
-    objective, net = partial(find_name(state.recipe.objective), **state.recipe.objective_args), team.join(state.net)
+    objective, net = make_objective(state), team.join(state.net)
     call_hooks(hooks, "start", state)
     while state.epoch < state.recipe.epochs:
         began, before = time.perf_counter(), state.seconds
@@ -536,7 +577,29 @@ def fit(
         call_hooks(hooks, "epoch", state)
     call_hooks(hooks, "end", state)
 
-# %% ../nbs/03_train.ipynb #ca5bd78e
+# %% ../nbs/03_train.ipynb #8228570b
+class WithUnlabeled:
+    "Batches of images with labels, each followed by images without."
+
+    def __init__(
+        self,
+        labeled: Batches,  # they say how many batches there are
+        unlabeled: Batches,  # at least as many
+    ):
+        self.labeled, self.unlabeled = labeled, unlabeled
+
+    def __len__(self) -> int:  # batches in an epoch
+        return len(self.labeled)
+
+    def iterate(
+        self,
+        start: int = 0,  # the batch to begin with
+    ):  # yields (x, y): (b + u, 3, size, size); (b + u, 40), NaN for the last u
+        "An epoch from batch `start` on."
+        for (x, y), (more, _) in zip(self.labeled.iterate(start), self.unlabeled.iterate(start)):
+            yield torch.cat([x, more]), torch.cat([y, y.new_full((len(more), y.shape[1]), math.nan)])
+
+# %% ../nbs/03_train.ipynb #48c983f0
 LOOK = 64  # images a batch where nothing is learned: more are hardly faster, and need more memory than the training
 
 
@@ -550,7 +613,13 @@ def make_batches(
     place = {"device": recipe.device, "layout": LAYOUTS[recipe.layout]}
 
     def train_batches(epoch):
-        return Batches(cache, rows["train"], recipe.batch_size, augment, epoch_generator(recipe.seed, epoch), **place)
+        generator = epoch_generator(recipe.seed, epoch)
+        labeled = Batches(cache, rows["train"], recipe.batch_size, augment, generator, **place)
+        if not len(rows["unlabeled"]):
+            return labeled
+        shuffled = np.random.default_rng((recipe.seed, epoch)).permutation(rows["unlabeled"])
+        chosen = np.resize(shuffled, len(labeled) * recipe.unlabeled_batch_size)
+        return WithUnlabeled(labeled, Batches(cache, chosen, recipe.unlabeled_batch_size, None, generator, **place))
 
     return train_batches, {split: Batches(cache, rows[split], LOOK, **place) for split in ("valid", "test")}
 
@@ -560,8 +629,9 @@ def state_tensors(
 ) -> dict[str, torch.Tensor]:  # name -> tensor, contiguous, on the CPU
     "All tensors of a run that goes on: weights, their average, the optimiser's moments, the random state."
     tensors = {f"net.{key}": value for key, value in state.net.state_dict().items()}
-    if state.averaged is not None:
-        tensors |= {f"averaged.{key}": value for key, value in state.averaged.state_dict().items()}
+    for part in ("averaged", "teacher"):
+        if (net := getattr(state, part)) is not None:
+            tensors |= {f"{part}.{key}": value for key, value in net.state_dict().items()}
     for index, moments in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": value for key, value in moments.items()}
     tensors["random"] = torch.get_rng_state()
@@ -658,6 +728,13 @@ def restore_numbers(
     state.optimizer.load_state_dict({"state": _by_weight(state, moments), "param_groups": numbers["groups"]})
     state.scheduler.load_state_dict(numbers["scheduler"] | {"lr_lambdas": [None]})
 
+# %% ../nbs/03_train.ipynb #e13b48c0
+def frozen(
+    net: nn.Module,  # any
+) -> nn.Module:  # a copy in evaluation mode, whose weights take no gradients
+    "A copy that doesn't learn."
+    return copy.deepcopy(net).eval().requires_grad_(False)
+
 # %% ../nbs/03_train.ipynb #927da5dd
 def load_checkpoint(
     state: State,  # a fresh one of the same recipe; changed in place
@@ -678,6 +755,9 @@ def load_checkpoint(
     state.net.load_state_dict(select(tensors, "net."))
     if state.averaged is not None:
         state.averaged.load_state_dict(select(tensors, "averaged."))
+    if teacher := select(tensors, "teacher."):
+        state.teacher = frozen(state.net)
+        state.teacher.load_state_dict(teacher)
     torch.set_rng_state(tensors["random"])
 
 # %% ../nbs/03_train.ipynb #cc35d563

@@ -235,6 +235,7 @@ BAD_TEXT = {
     "column twice": (lambda r: edit(r, ATTR, line(2, lambda t: t.replace("Bald", "Male"))),
         ["missing: Bald", "twice: Male"]),
     "value 7": (lambda r: edit(r, ATTR, line(9, lambda t: t.replace(" -1", " 7", 1))), [ATTR, "line 9", "'7'"]),
+    "last value 7": (lambda r: edit(r, ATTR, line(9, lambda t: t.rsplit(None, 1)[0] + " 7")), [ATTR, "line 9", "'7'"]),
     "value missing": (lambda r: edit(r, ATTR, line(9, lambda t: t.rsplit(None, 1)[0])), [ATTR, "line 9", "39 values"]),
     "value too many": (lambda r: edit(r, ATTR, line(9, lambda t: t + " 1")), [ATTR, "line 9", "41 values"]),
     "name twice": (lambda r: edit(r, ATTR, line(9, lambda t: "000003" + t[6:])),
@@ -249,6 +250,8 @@ BAD_TEXT = {
     "empty partition": (lambda r: (r / PART).write_text(""), [PART, "no line names an image"]),
     "partition lacks an image": (lambda r: edit(r, PART, line(4, lambda t: None)),
         [PART, "doesn't name 1 image(s)", "000004.jpg"]),
+    "partition lacks five": (lambda r: edit(r, PART, lambda t: "\n".join(t.splitlines()[5:])),
+        [PART, "doesn't name 5 image(s) (000001.jpg, 000002.jpg, 000003.jpg, …)"]),
     "partition has one more": (lambda r: edit(r, PART, lambda t: t + "x.jpg 0\n"),
         [PART, "beyond the attribute file", "x.jpg"]),
     "identity is a word": (lambda r: edit(r, IDS, line(5, lambda t: "000005.jpg Ann")), [IDS, "line 5", "'Ann'"]),
@@ -459,13 +462,14 @@ def test_fingerprint(small, labels, tmp_path):
         "label": lambda r: edit(r, ATTR, line(9, lambda t: t.replace(" -1", " 1", 1))),
         "split": lambda r: edit(r, PART, line(4, lambda t: t[:-1] + "1")),
         "image": lambda r: (r / "img_align_celeba/000009.jpg").write_bytes(labels.read(9)),
+        "a byte of an image": lambda r: (r / "img_align_celeba/000009.jpg").write_bytes(labels.read(8)[:-1] + b"?"),
     }
     prints = {labels.fingerprint}
     for name, change in changes.items():
         root = as_text(small, tmp_path / name)
         change(root)
         prints.add(read_celeba(root).fingerprint)
-    assert len(prints) == 4 and all(len(p) == 32 for p in prints)
+    assert len(prints) == 5 and all(len(p) == 32 for p in prints)
     assert labels.take(np.arange(49)).fingerprint not in prints
     assert labels.take(np.arange(50)[::-1]).fingerprint not in prints
 
@@ -524,7 +528,18 @@ def test_index_is_written_last(labels, tmp_path, monkeypatch):
         ImageCache(labels, 16, folder=tmp_path, progress=False)
     monkeypatch.undo()
     assert [path.suffix for path in calls] == [".uint8", ".json"] and not list(tmp_path.glob("*.json"))
+    assert not list(tmp_path.glob("*.tmp"))
     assert len(ImageCache(labels, 16, folder=tmp_path, progress=False)) == 50
+
+
+def test_decoding_gives_torch_its_threads_back(labels, tmp_path):
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        ImageCache(labels, 16, folder=tmp_path, progress=False)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 BUILD = """
@@ -650,6 +665,7 @@ def test_batches_in_order(labels, cache):
     x, y = (torch.cat(parts) for parts in zip(*batches))
     assert torch.equal(x, normalize(cache[rows])) and np.array_equal(y.numpy(), labels.attributes.to_numpy()[rows])
     assert x.dtype == y.dtype == torch.float32
+    assert [len(x) for x, _ in Batches(cache, rows, 1)] == [1] * 5
     x, _ = next(iter(Batches(cache, rows, 2, dtype=torch.bfloat16)))
     assert x.dtype == torch.bfloat16 and x.is_contiguous(memory_format=torch.channels_last)
     assert "at least 1" in refused(Batches, cache, rows, 0)
@@ -720,12 +736,12 @@ def test_find_root(small, tmp_path, monkeypatch):
 
 def test_sketch_root(tmp_path, monkeypatch, capsys):
     "Drawn once, and anew when the code that draws has changed."
-    drawn = []
-    monkeypatch.setenv("CELEBA_NB_CACHE", str(tmp_path))
+    drawn, folder = [], tmp_path / "not" / "made yet"
+    monkeypatch.setenv("CELEBA_NB_CACHE", str(folder))
     monkeypatch.delenv("CELEBA_ROOT", raising=False)
     monkeypatch.setattr(data, "make_sketch", lambda root: drawn.append(root) or root.mkdir())
     first = find_root()
-    assert first == find_root() and drawn == [first] and first.name.startswith("sketch-") and first.parent == tmp_path
+    assert first == find_root() and drawn == [first] and first.name.startswith("sketch-") and first.parent == folder
     assert capsys.readouterr().out.count("sketch faces are drawn") == 1
     (tmp_path / "changed.py").write_text("other code")
     monkeypatch.setattr(data.sketch, "__file__", str(tmp_path / "changed.py"))
@@ -781,7 +797,7 @@ def hub(small, tmp_path):
     server.server_close()
 
 
-def test_download(hub, labels, tmp_path, monkeypatch):
+def test_download(hub, labels, tmp_path, monkeypatch, capsys):
     "The hub's files are fetched once, and read; one that breaks off is not kept."
     monkeypatch.setattr(Hub, "cut", ("test-00000-of-00001.parquet",))
     message = refused(download_celeba, tmp_path / "new", "huggingface", hub, False)
@@ -791,6 +807,15 @@ def test_download(hub, labels, tmp_path, monkeypatch):
     fetched = (tmp_path / "new" / "train-00000-of-00002.parquet").stat().st_mtime_ns
     assert read_celeba(download_celeba(tmp_path / "new", "huggingface", hub, False)).fingerprint == labels.fingerprint
     assert (tmp_path / "new" / "train-00000-of-00002.parquet").stat().st_mtime_ns == fetched
+    download_celeba(tmp_path / "shown", "huggingface", hub)
+    assert capsys.readouterr().err.count("(100%)") == 4  # a bar for each file, which knows how much is to come
+
+
+def test_download_by_torchvision(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(data, "CelebA", lambda root, download: asked.append((root, download)))
+    root = tmp_path / "not" / "made yet"
+    assert download_celeba(root) == root and root.is_dir() and asked == [(str(root), True)]
 
 
 def test_download_refused(tmp_path, monkeypatch):

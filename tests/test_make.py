@@ -26,7 +26,8 @@ def tree(tmp_path):
 
 def make(tree, *args, **env):
     "Run make; standard output and standard error as one text."
-    clean = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHON")}
+    options = re.findall(r"^(\w+) \?=", (ROOT / "Makefile").read_text(), re.M)  # `make test TEST=...` exports TEST
+    clean = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", *options)}
     done = subprocess.run([shutil.which("make"), *args], cwd=tree, env={**clean, **env}, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     return done.returncode, done.stdout

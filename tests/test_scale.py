@@ -7,13 +7,16 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from joblib import parallel_config
 
 from celeba_nb.ablation import Study, study_recipes
 from celeba_nb.data import read_celeba
+from celeba_nb.scale import Share
 from celeba_nb.sketch import make_sketch
 from celeba_nb.train import load
 
@@ -53,6 +56,14 @@ def test_a_batch_smaller_than_the_team_is_refused(faces, tmp_path):
                 "--out", tmp_path / "run")
     assert done.returncode != 0 and "choose another batch_size" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_each_piece_counts_by_its_size():
+    "Nine images for two processes: the mean over both must give four and five ninths."
+    teams = [SimpleNamespace(rank=rank, size=2) for rank in range(2)]
+    batch = SimpleNamespace(iterate=lambda start: iter([(torch.zeros(9, 3), torch.zeros(9))]))
+    assert [len(x) for team in teams for x, _ in Share(batch, team).iterate()] == [4, 5]
+    assert [team.weight / 2 for team in teams] == [4 / 9, 5 / 9]
 
 
 def finished(folder):

@@ -56,3 +56,25 @@ def test_stopped_study(faces, tmp_path, stop):
     assert all(resumed[key] == whole[key] for key in ("rows", "effects", "effects_other"))
     after = finished_runs(tmp_path / "stopped")
     assert len(after) == 12 and kept.items() <= after.items()
+
+
+GROWING = """
+import sys
+from joblib import parallel_config
+from celeba_nb.ablation import PairedRuns
+from celeba_nb.data import read_celeba
+from celeba_nb.train import Recipe
+
+labels = read_celeba(sys.argv[1])
+with parallel_config(n_jobs=2):
+    for size in (16, 128):  # the second uses some 500 MB more
+        sizes = {"a": Recipe(train_images=64, size=size, epochs=1, threads=1, precision="float32", layout="channels_last")}
+        PairedRuns(sizes, 6, sys.argv[2]).run(labels, progress=False)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is only kept, and given back, on Linux")
+def test_workers_are_kept_from_small_runs_to_large_ones(faces, tmp_path):
+    done = subprocess.run([sys.executable, "-c", GROWING, faces, tmp_path / "runs"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "worker stopped" not in done.stderr  # joblib takes a worker that has grown by 300 MB for a leak

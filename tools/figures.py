@@ -29,7 +29,7 @@ def undocumented(node, path):
     "What a public definition lacks: its docstring, and for each parameter or field a comment on its line."
     lines = Path(path).read_text(encoding="utf-8").splitlines()
     missing = [] if ast.get_docstring(node) else ["no docstring"]
-    options = re.findall(r"^(\w+) = Annotated\[.*help=", "\n".join(lines), re.M)  # a command's option, with its help
+    options = re.findall(r"^(\w+) = (?:Annotated\[.*help=|_option\()", "\n".join(lines), re.M)  # with a help text
 
     def said(part):
         text = "\n".join(lines[part.lineno - 1 : part.end_lineno])

@@ -2,7 +2,8 @@
 
 The tests of a module are the cells of its notebook (with the exercises solved) and, if the notebook lets a change pass,
 tests/test_<module>.py. Both the cell and the exported module are changed, in a copy of the project. A change can also
-be one that makes no difference: each line of the list is to be looked at.
+be one that makes no difference: each line of the list is to be looked at. Each change costs a run of the notebook;
+where that takes too long, `--sample 20` draws 20 of a module's changes at random, always the same ones.
 """
 import argparse
 import ast
@@ -105,14 +106,19 @@ def mutants_of(text, module):
             yield found
 
 
+def sample(found, count, seed):
+    "At most `count` of the mutants, in their order, drawn at random, for one seed always the same ones."
+    drawn = random.Random(seed).sample(range(len(found)), min(count, len(found)))
+    return [found[i] for i in sorted(drawn)]
+
+
 def chosen(nb, limit):
-    "The mutants of a notebook: at most `limit` a function, always the same ones."
+    "The mutants of a notebook: at most `limit` a function."
     module = module_of(nb)
     exported = [source(c) for c in nb["cells"] if c["cell_type"] == "code" and source(c).startswith("#| export")]
     for text in exported:
         for found in mutants_of(text, module):
-            yield from sorted(random.Random(found[0].function).sample(found, limit), key=found.index) \
-                if len(found) > limit else found
+            yield from sample(found, limit, found[0].function) if found else []
 
 
 def prepare(folder):
@@ -164,6 +170,7 @@ def main():
     parser.add_argument("--module", action="append", help="only this module (may be given more than once)")
     parser.add_argument("--function", help="only functions whose name contains this")
     parser.add_argument("--limit", type=int, default=2, help="changes per function (default: %(default)s)")
+    parser.add_argument("--sample", type=int, help="of each module's changes, only a random sample of this many")
     parser.add_argument("--list", action="store_true", help="only list the changes, run nothing")
     args = parser.parse_args()
     noticed, missed = 0, []
@@ -174,7 +181,8 @@ def main():
             nb = read(path)
             if not module_of(nb) or (args.module and module_of(nb) not in args.module):
                 continue
-            mutants = [m for m in chosen(nb, args.limit) if not args.function or args.function in m.function]
+            found = [m for m in chosen(nb, args.limit) if not args.function or args.function in m.function]
+            mutants = found if args.sample is None else sample(found, args.sample, module_of(nb))
             if args.list:
                 print(*(f"{m.module}.{m.function}  {m.change}" for m in mutants), sep="\n")
                 continue
@@ -184,7 +192,7 @@ def main():
             if not passed:
                 raise SystemExit(f"{path.name} fails without any change:\n{printed[-3000:]}")
             took = time.perf_counter() - began
-            print(f"{module_of(nb)}: {len(mutants)} changes, {took:.0f} s without a change", flush=True)
+            print(f"{module_of(nb)}: {len(mutants)} of {len(found)} changes, {took:.0f} s without a change", flush=True)
             limit = 3 * took + 20
             alive = pool.map(lambda m, at=path.name, limit=limit: survives(m, base, cache, at, limit), mutants)
             for mutant, unnoticed in zip(mutants, alive):

@@ -1,0 +1,73 @@
+"""Timing other programs: turns, their order, and what is left behind when something stops us."""
+import sys
+from types import SimpleNamespace
+
+import pandas as pd
+import psutil
+import pytest
+import torch
+
+import celeba_nb
+from celeba_nb import speed
+from celeba_nb.speed import Residual, SmallResNet, bench, memory_mb, summarize, way_script
+from celeba_nb.train import TrainingError
+
+
+def test_bench_takes_turns(monkeypatch, capsys):
+    "Each turn has all ways, and a seed of its own; the bar says which is running."
+    calls = []
+    monkeypatch.setattr(speed, "run_way", lambda way, options: calls.append((way, options)) or {"seconds": 1.5})
+    found = bench(["naive", "celeba_nb"], ["--size", "32"], 2)
+    assert [way for way, _ in calls] == ["naive", "celeba_nb"] * 2
+    assert [options for _, options in calls] == [["--size", "32", "--seed", seed] for seed in "0011"]
+    assert found[["way", "turn", "seconds"]].to_numpy().tolist() == [
+        [way, turn, 1.5] for turn in (0, 1) for way in ("naive", "celeba_nb")]
+    said = capsys.readouterr().err
+    assert "turn 1 of 2: naive" in said and "turn 2 of 2: celeba_nb" in said
+
+
+def test_summary_keeps_the_order_of_the_ways():
+    ways = ["naive", "fastai", "celeba_nb"]
+    found = pd.DataFrame({"way": ways, "turn": 0, "seconds": [8.0, 6.0, 2.0], "train_images_s": 1.0, "peak_mb": 1.0,
+                          "test_accuracy": 0.8})
+    summary = summarize(found)
+    assert list(summary["ways"]) == ways and summary["ratio_vs_fastai"] == 3 and summary["turns"] == 1
+
+
+def test_bench_needs_the_repository(tmp_path, monkeypatch):
+    monkeypatch.setattr(celeba_nb, "__file__", str(tmp_path / "celeba_nb" / "__init__.py"))
+    with pytest.raises(TrainingError, match="needs the repository"):
+        way_script("naive")
+
+
+def family(megabytes, *children):
+    "A process with helpers, who have helpers."
+    def all_of(recursive=False):
+        return [*children, *(each for child in children for each in child.children(recursive) if recursive)]
+    return SimpleNamespace(memory_full_info=lambda: SimpleNamespace(rss=megabytes * 1e6), children=all_of)
+
+
+def test_memory_of_a_family():
+    "Helpers of helpers count, too; who has ended holds nothing."
+    assert memory_mb(family(100, family(10, family(1)), family(2))) == 113
+    ended = psutil.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    assert memory_mb(ended) == 0
+
+
+def test_stopped_watch_leaves_no_process(monkeypatch):
+    def stop(process):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(speed, "memory_mb", stop)
+    process = psutil.Popen([sys.executable, "-c", "import time; time.sleep(20)"])
+    with pytest.raises(KeyboardInterrupt):
+        speed._watch(process)
+    assert process.wait(10) != 0  # it was killed, and didn't sleep on
+
+
+def test_small_network():
+    "It looks at every second pixel, then halves three times; a block adds what it found to what came in."
+    net, x = SmallResNet().eval(), torch.rand(2, 3, 64, 64)
+    assert net.body[0](x).shape == (2, 16, 32, 32) and net.body(x).shape == (2, 128, 4, 4)
+    block, x = Residual(8).eval(), torch.rand(2, 8, 4, 4)
+    assert torch.equal(block(x), x + block.body(x))
