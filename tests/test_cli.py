@@ -1,4 +1,7 @@
 """The command line: what each command says, besides what it writes."""
+import json
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
@@ -34,6 +37,18 @@ def test_a_study_on_sketch_faces_says_so(capsys):
     assert capsys.readouterr().out == ""
     cli.study_sizes(on_sketch=True)
     assert "sketch faces" in (said := capsys.readouterr().out) and "500 training images at 64×64" in said
+
+
+def test_a_study_shows_its_tables_and_files(tmp_path, monkeypatch, capsys):
+    "And its JSON keeps the effects on the accuracy apart from the others."
+    monkeypatch.setattr(cli, "format_table", lambda table: f"{len(table)} methods")
+    monkeypatch.setattr(cli, "format_effects", lambda effects: f"{len(effects)} effects")
+    monkeypatch.setattr(cli, "save_study", lambda study, effects: ["runs.csv"])
+    effects = pd.DataFrame({"outcome": ["test_accuracy", "valid_loss"], "mean": [0.5, 0.25]})
+    cli.show_study(SimpleNamespace(table=lambda: effects, effects=lambda: effects), 1.0, tmp_path / "study.json")
+    assert capsys.readouterr().out.split("\n") == ["", "2 methods", "", "2 effects", "", "Written: runs.csv", ""]
+    found = json.loads((tmp_path / "study.json").read_text())
+    assert found["effects"] == [{"mean": 0.5}] and found["effects_other"] == [{"outcome": "valid_loss", "mean": 0.25}]
 
 
 def test_train_and_evaluate_say_how_good_it_is(faces, tmp_path):

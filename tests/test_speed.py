@@ -26,6 +26,12 @@ def test_bench_takes_turns(monkeypatch, capsys):
     assert "turn 1 of 2: naive" in said and "turn 2 of 2: celeba_nb" in said
 
 
+def test_bench_refuses_a_wrong_name_before_anything_has_run(monkeypatch):
+    monkeypatch.setattr(speed, "run_way", lambda way, options: pytest.fail(f"{way} was run"))
+    with pytest.raises(TrainingError, match="no way 'nobody'"):
+        bench(["celeba_nb", "nobody"], [], 1, progress=False)
+
+
 def test_summary_keeps_the_order_of_the_ways():
     ways = ["naive", "fastai", "celeba_nb"]
     found = pd.DataFrame({"way": ways, "turn": 0, "seconds": [8.0, 6.0, 2.0], "train_images_s": 1.0, "peak_mb": 1.0,
