@@ -7,12 +7,12 @@ Docs: https://celeba-nb.github.io/celeba_nb/ablation.html.md"""
 # %% auto #0
 __all__ = ['FLIP', 'METHODS', 'PAPER', 'RUN_MEMORY', 'EFFECTS', 'OUTCOMES', 'study_recipes', 'plan_runs', 'find_runs',
            'make_caches', 'end_with', 'give_back_memory', 'make_run', 'runs_at_once', 'make_runs', 'PairedRuns',
-           'image_outcomes', 'method_table', 'Study', 'image_groups', 'plot_outcome', 'sign_flip_p', 'holm',
-           'bootstrap_counts', 'hierarchical_means', 'expanded_level', 'interval', 'verdict', 'effect_rows', 'percent',
-           'format_table', 'format_effects', 'plot_effects', 'plot_study', 'save_study', 'order_share', 'power']
+           'image_outcomes', 'method_table', 'Study', 'people', 'image_groups', 'plot_outcome', 'sign_flip_p', 'holm',
+           'bootstrap_counts', 'hierarchical_means', 'expanded_level', 'interval', 'verdict', 'effect_row',
+           'add_verdicts', 'effect_rows', 'percent', 'format_table', 'format_effects', 'plot_effects', 'plot_study',
+           'save_study', 'order_share', 'power']
 
 # %% ../nbs/05_ablation.ipynb #5b75191c
-import ctypes
 import os
 import threading
 import time
@@ -31,7 +31,7 @@ from scipy import stats
 from .data import ImageCache, Labels
 from .metrics import image_accuracy
 from .progress import progress_bar
-from .train import Recipe, Run, choose_rows, load, resolve, run_name, save, train
+from .train import Recipe, Run, ask_libc, choose_rows, load, resolve, run_name, save, train
 
 # %% ../nbs/05_ablation.ipynb #5350582b
 FLIP = "celeba_nb.data.random_flip"
@@ -110,10 +110,7 @@ def end_with(
 # %% ../nbs/05_ablation.ipynb #5c1d7a21
 def give_back_memory():
     "Give the memory that this process has freed back to the system (Linux)."
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-    except (OSError, AttributeError):
-        pass  # another system, another C library: there nothing was kept, either
+    ask_libc("malloc_trim", 0)
 
 # %% ../nbs/05_ablation.ipynb #ee2adade
 def make_run(
@@ -272,16 +269,23 @@ class Study(PairedRuns):
         return plot_study(self, self.effects())
 
 # %% ../nbs/05_ablation.ipynb #2b85d2f6
+def people(
+    labels: Labels,  # of the whole data set
+    rows: np.ndarray,  # (images,): rows of the labels
+) -> np.ndarray:  # (images,): the identity of each image, or its row where identities are not known
+    "Who is on each image."
+    return rows if labels.identity is None else labels.identity.to_numpy()[rows]
+
+
 def image_groups(
     study: Study,  # with finished runs
     outcome: str,  # one of OUTCOMES
-) -> np.ndarray:  # (images,): the identity of each image, or its row where identities are not known
+) -> np.ndarray:  # (images,): as `people` gives them; one group for the training loss
     "Which images hang together."
     if outcome == "train_loss":
         return np.zeros(1)
     split = "valid" if outcome == "valid_loss" else "test"
-    rows = next(iter(study.runs.values())).predictions[f"{split}_rows"]
-    return rows if study.labels.identity is None else study.labels.identity.to_numpy()[rows]
+    return people(study.labels, next(iter(study.runs.values())).predictions[f"{split}_rows"])
 
 # %% ../nbs/05_ablation.ipynb #4dc06582
 def plot_outcome(
@@ -385,6 +389,28 @@ def verdict(
     return "too few seeds to tell" if questions * 2 / 2**n >= 0.05 else "no difference seen"
 
 # %% ../nbs/05_ablation.ipynb #d6e09660
+def effect_row(
+    differences: np.ndarray,  # (seeds, images): of one effect
+    groups: np.ndarray,  # (images,)
+    better: str,  # "higher" or "lower"
+) -> dict:  # mean, low, high, p, wins, n
+    "One paired effect: how large, how sure, and in how many seeds."
+    (low, high), seeds = interval(differences, groups), differences.mean(1)
+    wins = int((seeds * (1 if better == "higher" else -1) > 0).sum())
+    return {"mean": differences.mean(), "low": low, "high": high, "p": sign_flip_p(seeds), "wins": wins, "n": len(seeds)}
+
+# %% ../nbs/05_ablation.ipynb #9055ad1a
+def add_verdicts(
+    rows: pd.DataFrame,  # a row an effect, as `effect_row` gives them; changed in place
+    better: str,  # "higher" or "lower"
+) -> pd.DataFrame:  # the same, with p_holm and verdict
+    "Correct the p-values of all effects together, and say what they mean."
+    rows.insert(rows.columns.get_loc("p") + 1, "p_holm", holm(rows["p"].to_numpy()))
+    rows["verdict"] = [verdict(row.mean, row.low, row.high, row.p_holm, row.n, len(rows), better)
+                       for row in rows.itertuples(index=False)]
+    return rows
+
+# %% ../nbs/05_ablation.ipynb #2d7cc12f
 def effect_rows(
     values: np.ndarray,  # (methods, seeds, images)
     groups: np.ndarray,  # (images,)
@@ -392,16 +418,9 @@ def effect_rows(
     better: str,  # "higher" or "lower"
 ) -> pd.DataFrame:  # a row an effect
     "Paired effects of one outcome, with interval, p-values and verdict."
-    paired = {effect: np.tensordot(weights, values, 1) for effect, weights in effects.items()}
-    seeds = {effect: each.mean(1) for effect, each in paired.items()}
-    p = np.array([sign_flip_p(each) for each in seeds.values()])
-    rows = []
-    for (effect, each), p_one, p_holm in zip(paired.items(), p, holm(p), strict=True):
-        (low, high), mean, n = interval(each, groups), each.mean(), len(each)
-        wins = int((seeds[effect] * (1 if better == "higher" else -1) > 0).sum())
-        rows.append({"effect": effect, "mean": mean, "low": low, "high": high, "p": p_one, "p_holm": p_holm,
-                     "wins": wins, "n": n, "verdict": verdict(mean, low, high, p_holm, n, len(effects), better)})
-    return pd.DataFrame(rows)
+    rows = [{"effect": effect} | effect_row(np.tensordot(weights, values, 1), groups, better)
+            for effect, weights in effects.items()]
+    return add_verdicts(pd.DataFrame(rows), better)
 
 # %% ../nbs/05_ablation.ipynb #d23ecfbd
 def percent(

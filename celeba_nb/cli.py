@@ -29,18 +29,7 @@ from .metrics import report
 from .scale import find_team
 from .sketch import make_sketch
 from .speed import bench, summarize
-from celeba_nb.train import (
-    LAYOUTS,
-    LOOK,
-    Recipe,
-    Run,
-    TrainingError,
-    compute_logits,
-    cpu_threads,
-    describe_machine,
-    load,
-    train,
-)
+from .train import LAYOUTS, LOOK, Recipe, Run, TrainingError, compute_logits, cpu_threads, describe_machine, load, train
 
 # %% ../nbs/14_cli.ipynb #e001c140
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -198,7 +187,7 @@ def recipe_from_options(
 def _option(kind, name, help):
     "An option for a field of a recipe; what is not said stays as the recipe has it."
     default = getattr(Recipe(train_images=None), name)
-    shown = "all" if default is None else "none" if default in ("", {}) else default
+    shown = "all" if default is None else default
     return Annotated[kind | None, typer.Option(help=f"{help} [{shown}]", show_default=False)]
 
 

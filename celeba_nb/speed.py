@@ -6,7 +6,7 @@ Docs: https://celeba-nb.github.io/celeba_nb/speed.html.md"""
 
 # %% auto #0
 __all__ = ['WAYS', 'REPORTED', 'THRESHOLD', 'QUICKEST', 'compare_times', 'ratios', 'way_script', 'memory_mb', 'run_way', 'bench',
-           'summarize', 'conv_norm', 'Residual', 'SmallResNet']
+           'summarize', 'conv_norm', 'Residual', 'stem', 'SmallResNet']
 
 # %% ../nbs/06_speed.ipynb #b896d197
 import json
@@ -170,6 +170,13 @@ class Residual(nn.Module):
         return x + self.body(x)
 
 # %% ../nbs/06_speed.ipynb #ee3867f7
+def stem(
+    outputs: int,  # channels that go out
+) -> nn.Sequential:  # takes (n, 3, h, w), gives (n, outputs, h/2, w/2)
+    "The first convolution: 4×4 kernels that look at every second pixel, batch normalisation and ReLU."
+    return nn.Sequential(nn.Conv2d(3, outputs, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
+
+# %% ../nbs/06_speed.ipynb #6d173bc6
 class SmallResNet(nn.Module):
     "A small residual network that learns fast: it looks at every second pixel, and halves the picture three times more."
 
@@ -180,7 +187,7 @@ class SmallResNet(nn.Module):
         attributes: int = 40,  # logits that come out
     ):
         super().__init__()
-        first = nn.Sequential(nn.Conv2d(3, channels[0], 4, 2, 1, bias=False), nn.BatchNorm2d(channels[0]), nn.ReLU())
+        first = stem(channels[0])
         stages = [conv_norm(a, b, pool=True) for a, b in zip(channels, channels[1:])]
         residual = [nn.Identity(), *[Residual(c) for c in channels[2:]]]
         self.body = nn.Sequential(first, *[layer for pair in zip(stages, residual) for layer in pair])

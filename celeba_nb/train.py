@@ -12,8 +12,8 @@ __all__ = ['AT_LEAST', 'OPTIMIZERS', 'CHOICES', 'WAYS', 'LAYOUTS', 'SAFE', 'ALON
            'end_epoch', 'Hook', 'call_hooks', 'Progress', 'AverageWeights', 'make_objective', 'fit', 'WithUnlabeled',
            'make_batches', 'state_tensors', 'state_numbers', 'write_atomically', 'save_checkpoint', 'Checkpoint',
            'select', 'like_weight', 'restore_numbers', 'frozen', 'load_checkpoint', 'describe_machine', 'Run',
-           'run_metrics', 'finish', 'write_run', 'load', 'save', 'keep_memory', 'cpu_threads', 'checkpoint_path',
-           'finished', 'train']
+           'run_metrics', 'finish', 'write_run', 'load', 'save', 'ask_libc', 'keep_memory', 'cpu_threads',
+           'checkpoint_path', 'finished', 'train']
 
 # %% ../nbs/03_train.ipynb #05e17838
 import copy
@@ -280,6 +280,8 @@ def measure_machine(
 # %% ../nbs/03_train.ipynb #594b67f4
 def _other_rows(recipe, labels, drawn):
     "Rows of the training split that were not drawn, as many as the recipe wants."
+    if recipe.unlabeled_images == 0:
+        return drawn[:0]
     others = np.setdiff1d(labels.rows("train"), drawn)
     if recipe.unlabeled_images is None:
         return others
@@ -893,16 +895,23 @@ def save(
             raise TrainingError(f"{folder} holds another run: choose another folder") from None
 
 # %% ../nbs/03_train.ipynb #ffccd63e
-def keep_memory():
-    "Let the process keep the memory that a step frees for the next one (Linux): else each page is cleared anew."
+def ask_libc(
+    function: str,  # of the C library, such as "mallopt"
+    *arguments: int,  # whole numbers
+):
+    "Call a function of Linux's C library, where there is one."
     try:
-        libc = ctypes.CDLL("libc.so.6")
-        # See the manual page mallopt(3). Keep what is freed (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD), and use one arena
-        # (M_ARENA_MAX), since a thread's own arena is too small for the layers of a batch.
-        for option, value in ((-3, 1 << 30), (-1, 1 << 30), (-8, 1)):
-            libc.mallopt(option, value)
+        getattr(ctypes.CDLL("libc.so.6"), function)(*arguments)
     except (OSError, AttributeError):
         pass  # another system, another C library: nothing to mend there
+
+
+def keep_memory():
+    "Let the process keep the memory that a step frees for the next one (Linux): else each page is cleared anew."
+    # See the manual page mallopt(3). Keep what is freed (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD), and use one arena
+    # (M_ARENA_MAX), since a thread's own arena is too small for the layers of a batch.
+    for option, value in ((-3, 1 << 30), (-1, 1 << 30), (-8, 1)):
+        ask_libc("mallopt", option, value)
 
 # %% ../nbs/03_train.ipynb #e04eca9a
 @contextmanager
