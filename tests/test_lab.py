@@ -1,0 +1,126 @@
+"""Real JupyterLab in a real browser: each notebook is run from its first cell to its last, on sketch faces."""
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+
+from tools.notebooks import ROOT
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is missing: make .venv/ready-dev")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium here: install it (Debian: apt-get install chromium)")
+
+# By default those that a newcomer meets first, and the one with the upload widget; the others: CELEBA_NB_LAB=06_speed,14_cli
+FIRST = ["00_sketch", "00a_exercises", "00b_progress", "01_data", "02_model", "03_train", "04_metrics", "05_ablation"]
+NOTEBOOKS = os.environ.get("CELEBA_NB_LAB", ",".join(FIRST)).split(",")
+TIME_LIMIT = 600  # seconds for a notebook
+INTERRUPTED = {"03_train": 1}  # bars that a notebook stops on purpose
+SETTINGS = {"notebook-extension/tracker": {"windowingMode": "none"},  # all outputs stay in the page, seen or not
+            "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False}}
+
+RUN = """async () => {
+    const app = window.jupyterapp, panel = app.shell.currentWidget;
+    await app.restored; await panel.revealed; await panel.sessionContext.ready;
+    await app.commands.execute('notebook:run-all-cells');
+}"""
+CELLS = "() => window.jupyterapp.shell.currentWidget.content.model.sharedModel.toJSON().cells"
+STATUS = "() => window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status"
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory, sketch_faces):
+    "The address of a JupyterLab that shows a copy of the notebooks, and the folder of the copy."
+    folder = tmp_path_factory.mktemp("lab")
+    shutil.copytree(ROOT / "nbs", folder / "nbs", ignore=shutil.ignore_patterns(".*"))
+    for name, settings in SETTINGS.items():
+        path = folder / "settings/@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(settings))
+    env = {k: v for k, v in os.environ.items() if k not in ("CELEBA_ROOT", "CELEBA_NB_STRICT", "MPLBACKEND")}
+    env |= {"PYTHONPATH": str(ROOT), "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings")}
+    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0",
+               "--LabApp.expose_app_in_browser=True", "--IdentityProvider.token=",
+               "--ServerApp.disable_check_xsrf=True"]  # no other door than this machine's own
+    with open(folder / "log", "w+") as log:
+        server = subprocess.Popen(command, cwd=folder / "nbs", env=env, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            yield address(folder / "log", server), folder / "nbs"
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+def address(log, server):
+    "Where the server listens, once it does."
+    for _ in range(600):
+        if found := re.search(r"http://127\.0\.0\.1:\d+", log.read_text()):
+            return found[0]
+        assert server.poll() is None, log.read_text()
+        time.sleep(0.1)
+    raise AssertionError(f"JupyterLab didn't start:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as play:
+        yield play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+
+@pytest.fixture
+def page(browser, lab):
+    "A page of its own, whose kernel ends with it."
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    page.set_default_timeout(60_000)
+    page.faults = []
+    page.on("console", lambda message: page.faults.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: page.faults.append(str(error)))
+    yield page
+    page.close()
+    kernels = json.load(urllib.request.urlopen(f"{lab[0]}/api/kernels"))
+    for kernel in kernels:
+        urllib.request.urlopen(urllib.request.Request(f"{lab[0]}/api/kernels/{kernel['id']}", method="DELETE"))
+
+
+def run_all(page, address, name):
+    "Open a notebook, run all its cells, wait until the last has ended: the cells with their outputs."
+    page.goto(f"{address}/lab/workspaces/auto-{name}/tree/{name}.ipynb")
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
+    page.wait_for_function(f"{STATUS[6:]} === 'idle'")  # before, a dialog about the kernel would be in the way
+    page.set_default_timeout(1000 * TIME_LIMIT)
+    page.evaluate(RUN)
+    page.wait_for_function(f"{STATUS[6:]} === 'idle'")
+    page.wait_for_timeout(1000)  # what was printed last still travels
+    return page.evaluate(CELLS)
+
+
+def outputs(cells, kind):
+    return [output for cell in cells for output in cell.get("outputs", []) if output["output_type"] == kind]
+
+
+def holds(cells, mime):
+    "How many outputs have a form of this kind."
+    return sum(mime in output.get("data", {}) for kind in ("display_data", "execute_result") for output in outputs(cells, kind))
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebook_in_jupyterlab(name, lab, page):
+    cells = [cell for cell in run_all(page, lab[0], name) if cell["cell_type"] == "code"]
+    assert [c["source"] for c in cells if not c["execution_count"] and c["source"].strip()] == [], "cells that did not run"
+    assert [f"{o['ename']}: {o['evalue']}" for o in outputs(cells, "error")] == []
+    assert ["".join(o["text"]) for o in outputs(cells, "stream") if o["name"] == "stderr"] == []
+    assert page.faults == []
+
+    shown = page.locator(".jp-OutputArea-output img")
+    assert shown.count() == holds(cells, "image/png"), "each plot is a picture in the page"
+    assert all(shown.evaluate_all("images => images.map(i => i.complete && i.naturalWidth > 50)"))
+
+    bars = page.locator(".jp-OutputArea-output .widget-hprogress .progress-bar")
+    assert bars.count() >= holds(cells, "application/vnd.jupyter.widget-view+json"), "each bar is a widget"
+    short = [width for width in bars.evaluate_all("bars => bars.map(b => b.style.width)") if width != "100%"]
+    assert len(short) == INTERRUPTED.get(name, 0), f"bars that didn't reach their end: {short}"
