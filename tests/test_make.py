@@ -60,8 +60,10 @@ def test_each_target_is_known(tree, target):
         assert f"{PIP} -qq" in shown and "[dev" not in shown and "celeba-nb study --out runs/study" in shown
     elif target == "bench":
         assert "[bench]" in shown and "celeba-nb bench --json runs/bench.json" in shown
+    elif target == "docs":
+        assert "'.[dev,docs]'" in shown and "python -m tools.docs" in shown
     elif target != "clean":
-        assert "[dev,scale]" in shown and shown.count(PIP) == 1
+        assert "[dev,docs,scale]" in shown and shown.count(PIP) == 1
 
 
 @pytest.mark.parametrize("target", ["study", "test"])
