@@ -26,6 +26,7 @@ URLS = PYPROJECT["project"]["urls"]
 REPOSITORY = f"{URLS['Repository']}/{{}}/{PYPROJECT['tool']['nbdev']['branch']}"
 DIRECTIVE = re.compile(r"^#\| *([\w-]+)(?:: *| +|$)(.*)\n?", re.M)
 EMPTY = inspect.Parameter.empty
+BESIDE = ["CONTRIBUTING", "CHANGELOG"]  # further pages, as the repository has them
 TABLE = "| parameter | what it is |\n| --- | --- |\n"
 
 
@@ -141,7 +142,8 @@ def document(thing, module, name, level=0, kind=None):
 def constants(text):
     "The public names that a cell gives a value, as in SIZE = (178, 218)."
     targets = [target for node in ast.parse(text).body if isinstance(node, ast.Assign) for target in node.targets]
-    return [target.id for target in targets if isinstance(target, ast.Name) and not target.id.startswith("_")]
+    names = [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
+    return [name for name in names if not name.startswith("_")]
 
 
 def kind_of(member):
@@ -207,7 +209,7 @@ def rewrite_links(text, folder):
 
     def to_file(found):
         target = (folder / found[2]).resolve()
-        if target.suffix in (".ipynb", ".png") or not target.exists():
+        if target.suffix in (".ipynb", ".png") or target.stem in BESIDE or not target.exists():
             return found[0]
         kind = "tree" if target.is_dir() else "blob"
         return f"[{found[1]}]({REPOSITORY.format(kind)}/{target.relative_to(ROOT).as_posix()})"
@@ -299,10 +301,12 @@ def callouts(text):
 
 def home(pages):
     "The home page: README, and after it the order of the pages."
-    text = rewrite_links((ROOT / "README.md").read_text(encoding="utf-8"), ROOT)
+    text = re.sub(r"^\[!\[.*\n", "", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.M)  # badges
+    text = rewrite_links(text, ROOT)
     order = "\n".join(f"nbs/{path.stem}" for path in pages)
     return (f"{text}\n```{{toctree}}\n:hidden:\n:caption: The course\n\n{order}\n```\n\n"
-            "```{toctree}\n:hidden:\n:caption: Reference\n\nAll names <genindex>\n```\n")
+            "```{toctree}\n:hidden:\n:caption: Reference\n\nAll names <genindex>\n```\n\n"
+            f"```{{toctree}}\n:hidden:\n:caption: The project\n\n{chr(10).join(BESIDE)}\n```\n")
 
 
 def lay_out(pages, folder):
@@ -313,6 +317,9 @@ def lay_out(pages, folder):
     for path, nb in pages:
         write(convert(path, nb), folder / "nbs" / path.name)
     (folder / "index.md").write_text(home([path for path, _ in pages]), encoding="utf-8")
+    for name in BESIDE:
+        text = (ROOT / f"{name}.md").read_text(encoding="utf-8")
+        (folder / f"{name}.md").write_text(rewrite_links(text, ROOT), encoding="utf-8")
     for picture in (ROOT / "docs").glob("*.png"):
         shutil.copy2(picture, folder / "docs")
 
@@ -332,6 +339,7 @@ def main():
     args = parser.parse_args()
     began = time.perf_counter()
     lay_out(process(args.out / "stage"), args.out / "pages")
+    shutil.rmtree(args.out / args.builder, ignore_errors=True)  # of a notebook that is gone, no page stays
     failed = sphinx(args.out / "pages", args.out / args.builder, args.builder)
     if not failed:
         print(f"{args.out / args.builder}/index.html: made in {time.perf_counter() - began:.0f} s")
