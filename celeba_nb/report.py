@@ -164,21 +164,32 @@ def metric_intervals(
 NEEDED = ("valid", "valid_truth", "test", "test_truth", "test_mirrored", "test_rows")
 
 
+def _array_problems(arrays):
+    "A sentence for each array of the predictions that doesn't fit the others."
+    for key, split in (("valid", "valid"), ("test", "test"), ("test_mirrored", "test")):
+        p, truth = arrays[key], arrays[f"{split}_truth"]
+        if p.shape != truth.shape or p.shape[1:] != (len(ATTRIBUTES),) or not len(p):
+            yield f"predictions.npz: {key} is {p.shape}, its truth {truth.shape}; both should be (images, {len(ATTRIBUTES)})"
+        elif p.dtype.kind != "f" or truth.dtype != bool:
+            yield f"predictions.npz: {key} is of {p.dtype}, its truth of {truth.dtype}; they should be of floats and of bool"
+        elif not ((0 <= p) & (p <= 1)).all():
+            yield f"predictions.npz: {key} holds numbers that are no probabilities"
+    if arrays["test_rows"].shape != arrays["test"].shape[:1]:
+        yield "predictions.npz: test_rows doesn't name the row of each test image"
+
+
 def model_problems(
     run: Run,  # as `load` gives it
 ):  # yields a sentence for each thing that a page can't be made of
     "What is wrong with the numbers of a run."
     if missing := [key for key in NEEDED if key not in run.predictions]:
         yield f"predictions.npz lacks {', '.join(missing)}"
-        return
-    for key, truth in (("valid", "valid_truth"), ("test", "test_truth"), ("test_mirrored", "test_truth")):
-        p, shape = run.predictions[key], (len(run.predictions[truth]), len(ATTRIBUTES))
-        if p.shape != shape or run.predictions[truth].shape != shape or not len(p):
-            yield f"predictions.npz: {key} is {p.shape}, where (images, {len(ATTRIBUTES)}) should be, as in {truth}"
-        elif not (np.isfinite(p).all() and (0 <= p).all() and (p <= 1).all()):
-            yield f"predictions.npz: {key} holds numbers that are no probabilities"
-    if len(run.history) == 0 or not {"epoch", "train_loss", "valid_loss", "valid_accuracy"} <= set(run.history):
+    else:
+        yield from _array_problems(run.predictions)
+    if not len(run.history) or not {"epoch", "train_loss", "valid_loss", "valid_accuracy"} <= set(run.history):
         yield "history.csv lacks rows or columns"
+    if "seconds" not in run.metrics:
+        yield "metrics.json lacks seconds"
 
 # %% ../nbs/13a_report.ipynb #a21ad089
 def read_model(
@@ -297,7 +308,7 @@ figure{margin:1rem 0}svg{display:block;width:100%;max-width:30rem;height:auto}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.92rem}
 th,td{padding:.35rem .7rem;text-align:right;white-space:nowrap;border-bottom:1px solid var(--edge)}
 th:first-child,td:first-child{text-align:left;position:sticky;left:0;background:var(--paper)}thead th{background:var(--card)}
-thead th:first-child{background:var(--card)}tbody tr:last-child>*{border-bottom:0}tbody th{font-weight:500}
+thead th:first-child{background:var(--card)}thead th{white-space:normal;vertical-align:bottom}tbody tr:last-child>*{border-bottom:0}tbody th{font-weight:500}
 .up{color:var(--good)}.down{color:var(--bad)}.same{color:var(--soft)}
 .wrap td{white-space:normal;text-align:left;overflow-wrap:anywhere}summary{cursor:pointer;padding:.4rem 0;color:var(--a)}
 """
@@ -319,7 +330,7 @@ NUMBERS = """<section id="numbers"><h2>How good?</h2>
 <small>the same test images, left and right exchanged</small></div></div>
 <p class="soft">Intervals draw {{ unit }}. {% if "unknown" in unit %}Where one person is on several images they are too narrow.{% endif %}
 Never looking: the majority of the {{ learnt_from }}. {{ both }} of 40 attributes have both answers among the test images; balanced
-accuracy and average precision are means over these. Made again with {{ repeats }} imagined test sets.</p></section>
+accuracy and average precision are means over these.</p></section>
 """
 
 # %% ../nbs/13a_report.ipynb #29ff9686
@@ -332,8 +343,7 @@ HONESTY = """<section id="honesty"><h2>Does it mean what it says?</h2><div class
 <figure>{{ curve }}<figcaption>All answers about the test images. On the diagonal, what was said with 70% comes true in 70 of 100
 cases; below it (to the right of 50%), the network is too sure.</figcaption></figure>
 <div><p>The calibration error on the test images is <b>{{ "%.3f" % ece }}</b>. Dividing all logits by a temperature of
-{{ "%.2f" % temperature }}, which the validation images chose, {{ "lowers" if ece_after < ece else "does not lower" }} it:
-{{ "%.3f" % ece_after }}. No decision changes.</p>
+{{ "%.2f" % temperature }}, which the validation images chose, makes it {{ "%.3f" % ece_after }} and changes no decision.</p>
 <p>Of the answers that it gave with more than 95% or less than 5%, <b>{{ percent(sure_wrong) }}</b> are wrong by the labels; these
 are {{ percent(sure) }} of all answers.</p></div></div></section>
 """
@@ -342,16 +352,17 @@ are {{ percent(sure) }} of all answers.</p></div></div></section>
 ATTRIBUTE_PART = """<section id="attributes"><h2>About what?</h2>
 <p>Each attribute against its majority; the largest gain first. <span class="up">▲</span> {{ ups }} are better than never looking,
 <span class="down">▼</span> {{ downs }} worse, <span class="same">=</span> for {{ 40 - ups - downs }} it can't be told (the 95%
-interval of the gain holds 0; about one in forty would be marked by chance alone).</p>
+interval of the gain holds 0). Recall: of those who have it, the share that is found.</p>
 <div class="scroll" tabindex="0" role="region" aria-label="Table of the attributes; scrolls sideways"><table>
-<thead><tr><th scope="col">Attribute</th><th scope="col">Accuracy</th><th scope="col">Majority</th>
-<th scope="col">Gain, points</th><th scope="col">95% interval</th><th scope="col">Found, of those who have it</th>
-<th scope="col">Average precision</th><th scope="col">Have it</th></tr></thead><tbody>
+<thead><tr><th scope="col">Attribute</th><th scope="col">Gain, points</th><th scope="col">95% interval</th>
+<th scope="col">Accuracy</th><th scope="col">Majority</th><th scope="col">Recall</th><th scope="col">Average precision</th>
+<th scope="col">Have it</th></tr></thead><tbody>
 {% for row in table.itertuples() %}
-<tr><th scope="row">{{ row.Index }}</th><td>{{ percent(row.accuracy) }}</td><td>{{ percent(row.majority) }}</td>
+<tr><th scope="row">{{ row.Index }}</th>
 {% if row.low > 0 %}<td class="up">▲ {% elif row.high < 0 %}<td class="down">▼ {% else %}<td class="same">= {% endif %}
-{{ points(row.gain) }}</td><td>{{ points(row.low) }} to {{ points(row.high) }}</td><td>{{ percent(row.recall) }}</td>
-<td>{{ percent(row.area) }}</td><td>{{ percent(row.yes) }}</td></tr>
+{{ points(row.gain) }}</td><td>{{ points(row.low) }} to {{ points(row.high) }}</td><td>{{ percent(row.accuracy) }}</td>
+<td>{{ percent(row.majority) }}</td><td>{{ percent(row.recall) }}</td><td>{{ percent(row.area) }}</td>
+<td>{{ percent(row.yes) }}</td></tr>
 {% endfor %}</tbody></table></div></section>
 """
 GROUP_PART = """<section id="groups"><h2>For whom?</h2>
@@ -360,7 +371,7 @@ group that have an attribute, the share that the network finds (its recall). A g
 group, or from what the network learnt; this page can't tell which.</p>
 <div class="pair">{% for group in groups %}<div><h3>{{ group.second }} and {{ group.first }}</h3>
 <p>Accuracy: {{ percent(group.overall.second) }} on {{ group.overall.n_second|int }} images called {{ group.second }},
-{{ percent(group.overall["first"]) }} on {{ group.overall.n_first|int }} others.{% if group.overall.gap == group.overall.gap %}
+{{ percent(group.overall["first"]) }} on {{ group.overall.n_first|int }} others. {% if group.overall.gap == group.overall.gap %}
 Gap {{ points(group.overall.gap) }} points (95% interval {{ points(group.overall.low) }} to {{ points(group.overall.high) }}).
 {% endif %}</p>
 {% if group.chart %}<figure>{{ group.chart }}<figcaption>Gaps in recall. Bold: the interval leaves out 0, with all attributes
@@ -409,7 +420,7 @@ def span(
     high: float,  # another
 ) -> str:
     "An interval of fractions, in percent."
-    return f"{100 * low:.1f} to {100 * high:.1f}%"
+    return "–" if np.isnan(low) else f"{100 * low:.1f} to {100 * high:.1f}%"
 
 
 SAY = {"percent": percent, "points": points, "span": span}
@@ -481,7 +492,7 @@ def make_page(
     top = fill(TOP, **SAY, name=name, version=run.machine.get("celeba_nb", ""), best=lead.loc["Accuracy"],
                images=len(truth), sections=SECTIONS.items())
     numbers = fill(NUMBERS, **SAY, lead=lead, mirrored=accuracy(run.predictions["test_mirrored"], truth), unit=judges.unit,
-                   learnt_from=judges.learnt_from, both=both, repeats=200)
+                   learnt_from=judges.learnt_from, both=both)
     parts = [numbers, learning_part(run.history), honesty_part(run), attribute_part(run, judges), group_part(run, judges),
              fill(MADE_PART, parts=made)]
     return fill(PAGE, name=name, style=Markup(STYLE), top=top, parts=parts)
