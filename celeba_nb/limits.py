@@ -188,7 +188,6 @@ def label_audit(
 # %% ../nbs/13_limits.ipynb #a1925ad2
 LIMITS = {
     "the study's, 5 epochs": Recipe(train_images=10_000, size=64, epochs=5),
-    "the study's, 15 epochs": Recipe(train_images=10_000, size=64, epochs=15),
     "small residual, 8 epochs": Recipe(train_images=10_000, **QUICKEST),
 }
 
