@@ -6,10 +6,10 @@ Docs: https://celeba-nb.github.io/celeba_nb/report.html.md"""
 
 # %% auto #0
 __all__ = ['TEMPLATES', 'FRAME', 'LINES', 'ROWS', 'NEEDED', 'METRICS', 'GROUPS', 'STYLE', 'TOP', 'NUMBERS', 'LEARNING', 'HONESTY',
-           'ATTRIBUTE_PART', 'GROUP_PART', 'MADE_PART', 'SECTIONS', 'PAGE', 'SAY', 'fill', 'Axis', 'make_axis',
-           'line_chart', 'gap_chart', 'metric_intervals', 'model_problems', 'read_model', 'Judges', 'find_judges',
-           'headline', 'attribute_table', 'group_tables', 'percent', 'points', 'span', 'learning_part', 'honesty_part',
-           'group_part', 'attribute_part', 'make_page', 'write_report']
+           'ATTRIBUTE_PART', 'GROUP', 'GROUP_NUMBERS', 'GROUP_PART', 'MADE_PART', 'SECTIONS', 'PAGE', 'SAY', 'fill',
+           'Axis', 'make_axis', 'line_chart', 'gap_chart', 'metric_intervals', 'model_problems', 'read_model', 'Judges',
+           'find_judges', 'headline', 'attribute_table', 'group_tables', 'percent', 'points', 'span', 'learning_part',
+           'honesty_part', 'group_part', 'attribute_part', 'make_page', 'write_report']
 
 # %% ../nbs/13a_report.ipynb #cbda9277
 import warnings
@@ -26,12 +26,10 @@ from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 from safetensors import SafetensorError
 
+from . import metrics
 from .ablation import bootstrap_counts, people
 from .data import Labels
-from .limits import fit_temperature, gap_table, group_gaps, rate_draws, rescale
-from .metrics import accuracy, attribute_accuracy, average_precision, balanced_accuracy, calibration_curve
-from .metrics import calibration_error, confusion_counts, image_accuracy, majority_guess, mean_average_precision
-from .metrics import resampling_unit
+from .limits import fit_temperature, gap_table, rate_draws, rescale
 from .sketch import ATTRIBUTES
 from .train import Run, TrainingError, choose_rows, load, write_atomically
 
@@ -80,6 +78,8 @@ FRAME = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 360 {{ height }}
 {% endfor %}
 <text x="{{ middle }}" y="{{ bottom + 34 }}" text-anchor="middle">{{ x_label }}</text>
 {{ content }}</svg>"""
+
+# %% ../nbs/13a_report.ipynb #9a56de3b
 LINES = """{% for tick, at in y_ticks %}
 <path class="grid" stroke="currentColor" stroke-opacity=".15" stroke-width="1" d="M44 {{ at }}H346"/>
 <text x="38" y="{{ at + 4 }}" text-anchor="end">{{ tick }}</text>
@@ -145,7 +145,7 @@ def gap_chart(
 
 # %% ../nbs/13a_report.ipynb #beb0ee50
 def metric_intervals(
-    metrics: dict,  # name -> a function of probabilities and truth, as those of `celeba_nb.metrics`
+    measures: dict,  # name -> a function of probabilities and truth, as those of `celeba_nb.metrics`
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
     who: np.ndarray,  # (n,): the identity of each image
@@ -156,9 +156,9 @@ def metric_intervals(
     codes, found = np.unique(who, return_inverse=True)[1], []
     for counts in bootstrap_counts(np.random.default_rng(seed), codes.max() + 1, repeats):
         rows = np.repeat(np.arange(len(codes)), counts[codes])
-        found.append([metric(probabilities[rows], truth[rows]) for metric in metrics.values()])
+        found.append([measure(probabilities[rows], truth[rows]) for measure in measures.values()])
     low, high = np.quantile(found, [0.025, 0.975], axis=0)
-    return {name: (float(a), float(b)) for name, a, b in zip(metrics, low, high)}
+    return {name: (float(a), float(b)) for name, a, b in zip(measures, low, high)}
 
 # %% ../nbs/13a_report.ipynb #4a0c547d
 NEEDED = ("valid", "valid_truth", "test", "test_truth", "test_mirrored", "test_rows")
@@ -177,7 +177,7 @@ def _array_problems(arrays):
     if arrays["test_rows"].shape != arrays["test"].shape[:1]:
         yield "predictions.npz: test_rows doesn't name the row of each test image"
 
-
+# %% ../nbs/13a_report.ipynb #4c3ed1f9
 def model_problems(
     run: Run,  # as `load` gives it
 ):  # yields a sentence for each thing that a page can't be made of
@@ -222,16 +222,17 @@ def find_judges(
     "Identities and the majority of the training labels, if there are labels; else what the folder holds."
     rows = run.predictions["test_rows"]
     if labels is None:
-        guess = majority_guess(run.predictions["valid_truth"], len(rows))
-        return Judges(np.arange(len(rows)), resampling_unit(None), guess, "validation labels")
+        guess = metrics.majority_guess(run.predictions["valid_truth"], len(rows))
+        return Judges(np.arange(len(rows)), metrics.resampling_unit(None), guess, "validation labels")
     if labels.fingerprint != run.data:
         raise TrainingError(f"{labels.root} is not the data that this model was trained on: leave it out, or give the right one")
     train_rows = choose_rows(run.recipe, labels)["train"]
-    guess = majority_guess(labels.attributes.to_numpy()[train_rows], len(rows))
-    return Judges(people(labels, rows), resampling_unit(labels.identity), guess, "training labels")
+    guess = metrics.majority_guess(labels.attributes.to_numpy()[train_rows], len(rows))
+    return Judges(people(labels, rows), metrics.resampling_unit(labels.identity), guess, "training labels")
 
 # %% ../nbs/13a_report.ipynb #0b857122
-METRICS = {"Accuracy": accuracy, "Balanced accuracy": balanced_accuracy, "Mean average precision": mean_average_precision}
+METRICS = {"Accuracy": metrics.accuracy, "Balanced accuracy": metrics.balanced_accuracy,
+           "Mean average precision": metrics.mean_average_precision}
 
 
 def headline(
@@ -253,13 +254,13 @@ def attribute_table(
 ) -> pd.DataFrame:  # a row an attribute: yes, accuracy, majority, gain, low, high, recall, area; NaN where it doesn't exist
     "What a run gets right about each attribute, and what never looking does; the largest gain first."
     p, y = run.predictions["test"], run.predictions["test_truth"]
-    tp, _, _, fn = confusion_counts(p, y)
+    tp, _, _, fn = metrics.confusion_counts(p, y)
     gained = ((p > 0.5) == y).astype(float) - ((judges.baseline > 0.5) == y)
     low, high = np.quantile(rate_draws(gained, np.ones_like(y), judges.who), [0.025, 0.975], axis=0)
     with np.errstate(invalid="ignore"):
         recall = tp / (tp + fn)
-    table = pd.DataFrame({"yes": y.mean(0), "accuracy": attribute_accuracy(p, y), "majority": (judges.baseline == y).mean(0),
-                          "gain": gained.mean(0), "low": low, "high": high, "recall": recall, "area": average_precision(p, y)},
+    table = pd.DataFrame({"yes": y.mean(0), "accuracy": metrics.attribute_accuracy(p, y), "majority": (judges.baseline == y).mean(0),
+                          "gain": gained.mean(0), "low": low, "high": high, "recall": recall, "area": metrics.average_precision(p, y)},
                          index=list(ATTRIBUTES))
     return table.sort_values("gain", ascending=False)
 
@@ -275,7 +276,7 @@ def group_tables(
     "How a run treats the test images with and without an attribute."
     p, y = run.predictions["test"], run.predictions["test_truth"]
     member = y[:, ATTRIBUTES.index(group), None]
-    right = image_accuracy(p, y)[:, None]
+    right = metrics.image_accuracy(p, y)[:, None]
     overall = gap_table(right, ~member, member, judges.who, ["accuracy"]).iloc[0]
     found = gap_table((p > 0.5).astype(float), y & ~member, y & member, judges.who, ATTRIBUTES, 1 - 0.05 / len(ATTRIBUTES))
     return overall, found.dropna().sort_values("gap")
@@ -289,7 +290,8 @@ STYLE = """
 *{box-sizing:border-box}
 body{margin:0 auto;max-width:62rem;padding:1rem 1rem 3rem;background:var(--paper);color:var(--ink);
 font:1rem/1.55 system-ui,sans-serif;overflow-wrap:break-word}
-h1{font-size:1.7rem;line-height:1.2;margin:.5rem 0}h2{margin:2.5rem 0 .5rem;font-size:1.3rem}h3{margin:1.5rem 0 .3rem;font-size:1.05rem}
+h1{font-size:1.7rem;line-height:1.2;margin:.5rem 0}h2{margin:2.5rem 0 .5rem;font-size:1.3rem}
+h3{margin:1.5rem 0 .3rem;font-size:1.05rem}
 p{max-width:44rem;margin:.5rem 0}.soft,figcaption,small{color:var(--soft)}small{display:block}
 nav a{display:inline-block;padding:.3rem .8rem .3rem 0;color:var(--a)}
 """
@@ -308,7 +310,8 @@ figure{margin:1rem 0}svg{display:block;width:100%;max-width:30rem;height:auto}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.92rem}
 th,td{padding:.35rem .7rem;text-align:right;white-space:nowrap;border-bottom:1px solid var(--edge)}
 th:first-child,td:first-child{text-align:left;position:sticky;left:0;background:var(--paper)}thead th{background:var(--card)}
-thead th:first-child{background:var(--card)}thead th{white-space:normal;vertical-align:bottom}tbody tr:last-child>*{border-bottom:0}tbody th{font-weight:500}
+thead th:first-child{background:var(--card)}
+thead th{white-space:normal;vertical-align:bottom}tbody tr:last-child>*{border-bottom:0}tbody th{font-weight:500}
 .up{color:var(--good)}.down{color:var(--bad)}.same{color:var(--soft)}
 .wrap td{white-space:normal;text-align:left;overflow-wrap:anywhere}summary{cursor:pointer;padding:.4rem 0;color:var(--a)}
 """
@@ -322,15 +325,18 @@ is more frequent, without looking, is right in {{ percent(best.baseline) }}.</p>
 about a person should be decided with them.</p>
 <nav aria-label="On this page">{% for id, title in sections %}<a href="#{{ id }}">{{ title }}</a> {% endfor %}</nav></header>
 """
+
+# %% ../nbs/13a_report.ipynb #ddc356d4
 NUMBERS = """<section id="numbers"><h2>How good?</h2>
 <div class="cards">{% for row in lead.itertuples() %}<div class="card">{{ row.Index }}<strong>{{ percent(row.value) }}</strong>
 <small>95% interval {{ span(row.low, row.high) }}</small><small>never looking: {{ percent(row.baseline) }}</small></div>
 {% endfor %}
 <div class="card">Accuracy on mirror images<strong>{{ percent(mirrored) }}</strong>
 <small>the same test images, left and right exchanged</small></div></div>
-<p class="soft">Intervals draw {{ unit }}. {% if "unknown" in unit %}Where one person is on several images they are too narrow.{% endif %}
-Never looking: the majority of the {{ learnt_from }}. {{ both }} of 40 attributes have both answers among the test images; balanced
-accuracy and average precision are means over these.</p></section>
+<p class="soft">Intervals draw {{ unit }}.
+{% if "unknown" in unit %}Where one person is on several images they are too narrow.{% endif %}
+Never looking: the majority of the {{ learnt_from }}. {{ both }} of 40 attributes have both answers among the test images;
+balanced accuracy and average precision are means over these.</p></section>
 """
 
 # %% ../nbs/13a_report.ipynb #29ff9686
@@ -365,24 +371,30 @@ interval of the gain holds 0). Recall: of those who have it, the share that is f
 <td>{{ percent(row.yes) }}</td></tr>
 {% endfor %}</tbody></table></div></section>
 """
-GROUP_PART = """<section id="groups"><h2>For whom?</h2>
-<p>Groups are labels too: what annotators called {{ groups|map(attribute="name")|join(" and ") }}. Below, of the test images of each
-group that have an attribute, the share that the network finds (its recall). A gap can come from how frequent an attribute is in a
-group, or from what the network learnt; this page can't tell which.</p>
-<div class="pair">{% for group in groups %}<div><h3>{{ group.second }} and {{ group.first }}</h3>
+
+# %% ../nbs/13a_report.ipynb #4b2b1d3a
+GROUP = """<div><h3>{{ group.second }} and {{ group.first }}</h3>
 <p>Accuracy: {{ percent(group.overall.second) }} on {{ group.overall.n_second|int }} images called {{ group.second }},
 {{ percent(group.overall["first"]) }} on {{ group.overall.n_first|int }} others. {% if group.overall.gap == group.overall.gap %}
 Gap {{ points(group.overall.gap) }} points (95% interval {{ points(group.overall.low) }} to {{ points(group.overall.high) }}).
 {% endif %}</p>
 {% if group.chart %}<figure>{{ group.chart }}<figcaption>Gaps in recall. Bold: the interval leaves out 0, with all attributes
 together taken into account.</figcaption></figure>
-<details><summary>The same as a table</summary><div class="scroll" tabindex="0" role="region" aria-label="Recall by group"><table>
+<details><summary>The same as a table</summary>{{ numbers }}</details>
+{% else %}<p>No attribute is on enough images of both groups to compare.</p>{% endif %}</div>"""
+
+# %% ../nbs/13a_report.ipynb #2307ab35
+GROUP_NUMBERS = """<div class="scroll" tabindex="0" role="region" aria-label="Recall: {{ group.second }}"><table>
 <thead><tr><th scope="col">Attribute</th><th scope="col">{{ group.first }}</th><th scope="col">{{ group.second }}</th>
 <th scope="col">Gap, points</th><th scope="col">Interval</th></tr></thead><tbody>{% for row in group.found.itertuples() %}
 <tr><th scope="row">{{ row.Index }}</th><td>{{ percent(row.first) }} of {{ row.n_first }}</td>
 <td>{{ percent(row.second) }} of {{ row.n_second }}</td><td>{{ points(row.gap) }}</td>
-<td>{{ points(row.low) }} to {{ points(row.high) }}</td></tr>{% endfor %}</tbody></table></div></details>
-{% else %}<p>No attribute is on enough images of both groups to compare.</p>{% endif %}</div>{% endfor %}</div></section>
+<td>{{ points(row.low) }} to {{ points(row.high) }}</td></tr>{% endfor %}</tbody></table></div>"""
+GROUP_PART = """<section id="groups"><h2>For whom?</h2>
+<p>Groups are labels too: what annotators called {{ names|join(" and ") }}. Below, of the test images of each
+group that have an attribute, the share that the network finds (its recall). A gap can come from how frequent an attribute is in a
+group, or from what the network learnt; this page can't tell which.</p>
+<div class="pair">{% for part in parts %}{{ part }}{% endfor %}</div></section>
 """
 
 # %% ../nbs/13a_report.ipynb #bce0d381
@@ -438,7 +450,7 @@ def learning_part(
     return fill(LEARNING, losses=line_chart(losses, "epoch", "loss", alt), accuracies=line_chart(
         {"validation": (history["epoch"], 100 * history["valid_accuracy"])}, "epoch", "accuracy, %", grown))
 
-
+# %% ../nbs/13a_report.ipynb #6b0073d5
 def honesty_part(
     run: Run,  # a finished one
 ) -> Markup:
@@ -446,30 +458,35 @@ def honesty_part(
     p, y = run.predictions["test"], run.predictions["test_truth"]
     t = fit_temperature(run.predictions["valid"], run.predictions["valid_truth"])
     cooled, sure = rescale(p, t), np.abs(p - 0.5) > 0.45
-    ece, after = calibration_error(p, y), calibration_error(cooled, y)
-    curves = {"as trained": calibration_curve(p, y)[:2], f"temperature {t:.2f}": calibration_curve(cooled, y)[:2]}
+    ece, after = metrics.calibration_error(p, y), metrics.calibration_error(cooled, y)
+    curves = {"as trained": metrics.calibration_curve(p, y)[:2], f"temperature {t:.2f}": metrics.calibration_curve(cooled, y)[:2]}
     alt = f"Calibration curve: error {ece:.3f} as trained, {after:.3f} with the temperature {t:.2f}; the diagonal is honest"
     wrong = ((p > 0.5) != y)[sure].mean() if sure.any() else np.nan
     return fill(HONESTY, **SAY, ece=ece, ece_after=after, temperature=t, sure=sure.mean(), sure_wrong=wrong,
                 curve=line_chart(curves, "said", "came true", alt, unit_square=True))
 
 # %% ../nbs/13a_report.ipynb #f307571f
+def _one_group(run, judges, name):
+    "The piece of the page about one group."
+    overall, found = group_tables(run, judges, name)
+    first, second = GROUPS[name]
+    clear = [f"{row.Index} {points(row.gap)}" for row in found.itertuples() if row.low > 0 or row.high < 0]
+    alt = (f"Gaps in recall, {second} minus {first}, of {len(found)} attributes; clearly apart from 0: "
+           f"{', '.join(clear) or 'none'}")
+    chart = gap_chart(found, f"{second} minus {first}, points", alt) if len(found) else ""
+    group = {"first": first, "second": second, "overall": overall, "found": found, "chart": chart}
+    return fill(GROUP, **SAY, group=group, numbers=fill(GROUP_NUMBERS, **SAY, group=group))
+
+
 def group_part(
     run: Run,  # a finished one
     judges: Judges,  # of it
 ) -> Markup:
     "How the test images of two groups fare, for each of `GROUPS`."
-    parts = []
-    for name, (first, second) in GROUPS.items():
-        overall, found = group_tables(run, judges, name)
-        clear = found[(found["low"] > 0) | (found["high"] < 0)]
-        alt = (f"Gaps in recall, {second} minus {first}, of {len(found)} attributes; clearly apart from 0: "
-               + (", ".join(f"{row.Index} {points(row.gap)}" for row in clear.itertuples()) or "none"))
-        chart = gap_chart(found, f"{second} minus {first}, points", alt) if len(found) else ""
-        parts.append({"name": name, "first": first, "second": second, "overall": overall, "found": found, "chart": chart})
-    return fill(GROUP_PART, **SAY, groups=parts)
+    parts = [_one_group(run, judges, name) for name in GROUPS]
+    return fill(GROUP_PART, names=list(GROUPS), parts=parts)
 
-
+# %% ../nbs/13a_report.ipynb #d982b167
 def attribute_part(
     run: Run,  # a finished one
     judges: Judges,  # of it
@@ -479,6 +496,13 @@ def attribute_part(
     return fill(ATTRIBUTE_PART, **SAY, table=table, ups=int((table["low"] > 0).sum()), downs=int((table["high"] < 0).sum()))
 
 # %% ../nbs/13a_report.ipynb #47bc2858
+def _made_of(run):
+    "What a run was made of: pairs of a title and a dictionary."
+    machine = run.machine | {"seconds": f"{run.metrics['seconds']:,.0f}"}
+    data = {"fingerprint": run.data, "run": run.name, "test images": f"{len(run.predictions['test_truth']):,}"}
+    return [("Recipe", asdict(run.recipe)), ("Machine", machine), ("Data", data)]
+
+
 def make_page(
     run: Run,  # a finished one
     name: str,  # the page's heading
@@ -487,17 +511,15 @@ def make_page(
     "The page of a model."
     judges, truth = find_judges(run, labels), run.predictions["test_truth"]
     lead, both = headline(run, judges), int((truth.any(0) & ~truth.all(0)).sum())
-    made = [("Recipe", asdict(run.recipe)), ("Machine", run.machine | {"seconds": f"{run.metrics['seconds']:,.0f}"}),
-            ("Data", {"fingerprint": run.data, "run": run.name, "test images": f"{len(truth):,}"})]
     top = fill(TOP, **SAY, name=name, version=run.machine.get("celeba_nb", ""), best=lead.loc["Accuracy"],
                images=len(truth), sections=SECTIONS.items())
-    numbers = fill(NUMBERS, **SAY, lead=lead, mirrored=accuracy(run.predictions["test_mirrored"], truth), unit=judges.unit,
+    numbers = fill(NUMBERS, **SAY, lead=lead, mirrored=metrics.accuracy(run.predictions["test_mirrored"], truth), unit=judges.unit,
                    learnt_from=judges.learnt_from, both=both)
     parts = [numbers, learning_part(run.history), honesty_part(run), attribute_part(run, judges), group_part(run, judges),
-             fill(MADE_PART, parts=made)]
+             fill(MADE_PART, parts=_made_of(run))]
     return fill(PAGE, name=name, style=Markup(STYLE), top=top, parts=parts)
 
-
+# %% ../nbs/13a_report.ipynb #4ed0ad9c
 def write_report(
     folder: Path,  # what `celeba-nb train --out` wrote; TrainingError if it is damaged
     out: Path,  # the HTML file to write; its folder is made if need be

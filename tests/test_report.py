@@ -1,5 +1,6 @@
 """The page of a model in a real browser: it stays silent, asks for nothing, fits a phone, and is whole."""
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -76,10 +77,11 @@ def test_it_is_silent_whole_and_fits(opened, page):
 def test_all_can_be_read(opened):
     "Text stands out from its ground (WCAG asks for 4.5 to 1), and none is tiny."
     tab, _, _ = opened
-    found = tab.evaluate("""() => [...document.querySelectorAll('h1,h2,h3,p,td,th,small,figcaption,summary,a,strong')].map(e => {
+    found = tab.evaluate("""() => [...document.querySelectorAll('h1,h2,h3,p,td,th,small,figcaption,summary,a')].map(e => {
         const style = getComputedStyle(e); let ground = e
         while (ground && getComputedStyle(ground).backgroundColor == 'rgba(0, 0, 0, 0)') ground = ground.parentElement
-        return [style.color, getComputedStyle(ground || document.body).backgroundColor, parseFloat(style.fontSize), e.tagName]})""")
+        const colour = getComputedStyle(ground || document.body).backgroundColor
+        return [style.color, colour, parseFloat(style.fontSize), e.tagName]})""")
 
     def light(colour):
         parts = [int(part) / 255 for part in colour[colour.index("(") + 1:-1].split(",")[:3]]
@@ -144,7 +146,7 @@ def change_predictions(folder, **changed):
 DAMAGES = {
     "no recipe": lambda folder: (folder / "recipe.json").unlink(),
     "no predictions": lambda folder: (folder / "predictions.npz").unlink(),
-    "cut predictions": lambda folder: (folder / "predictions.npz").write_bytes((folder / "predictions.npz").read_bytes()[:5000]),
+    "cut predictions": lambda folder: os.truncate(folder / "predictions.npz", 5000),
     "empty predictions": lambda folder: (folder / "predictions.npz").write_bytes(b""),
     "a pickle": lambda folder: np.savez(folder / "predictions.npz", test=np.array([{}], dtype=object)),
     "cut history": lambda folder: (folder / "history.csv").write_text(""),
