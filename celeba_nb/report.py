@@ -259,8 +259,9 @@ def attribute_table(
     low, high = np.quantile(rate_draws(gained, np.ones_like(y), judges.who), [0.025, 0.975], axis=0)
     with np.errstate(invalid="ignore"):
         recall = tp / (tp + fn)
-    table = pd.DataFrame({"yes": y.mean(0), "accuracy": metrics.attribute_accuracy(p, y), "majority": (judges.baseline == y).mean(0),
-                          "gain": gained.mean(0), "low": low, "high": high, "recall": recall, "area": metrics.average_precision(p, y)},
+    table = pd.DataFrame({"yes": y.mean(0), "accuracy": metrics.attribute_accuracy(p, y),
+                          "majority": (judges.baseline == y).mean(0), "gain": gained.mean(0), "low": low, "high": high,
+                          "recall": recall, "area": metrics.average_precision(p, y)},
                          index=list(ATTRIBUTES))
     return table.sort_values("gain", ascending=False)
 
@@ -513,8 +514,8 @@ def make_page(
     lead, both = headline(run, judges), int((truth.any(0) & ~truth.all(0)).sum())
     top = fill(TOP, **SAY, name=name, version=run.machine.get("celeba_nb", ""), best=lead.loc["Accuracy"],
                images=len(truth), sections=SECTIONS.items())
-    numbers = fill(NUMBERS, **SAY, lead=lead, mirrored=metrics.accuracy(run.predictions["test_mirrored"], truth), unit=judges.unit,
-                   learnt_from=judges.learnt_from, both=both)
+    mirrored = metrics.accuracy(run.predictions["test_mirrored"], truth)
+    numbers = fill(NUMBERS, **SAY, lead=lead, mirrored=mirrored, unit=judges.unit, learnt_from=judges.learnt_from, both=both)
     parts = [numbers, learning_part(run.history), honesty_part(run), attribute_part(run, judges), group_part(run, judges),
              fill(MADE_PART, parts=_made_of(run))]
     return fill(PAGE, name=name, style=Markup(STYLE), top=top, parts=parts)
