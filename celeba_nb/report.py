@@ -335,7 +335,7 @@ NUMBERS = """<section id="numbers"><h2>How good?</h2>
 <div class="card">Accuracy on mirror images<strong>{{ percent(mirrored) }}</strong>
 <small>the same test images, left and right exchanged</small></div></div>
 <p class="soft">Intervals draw {{ unit }}.
-{% if "unknown" in unit %}Where one person is on several images they are too narrow.{% endif %}
+{% if "unknown" in unit %}Where one person is on several images they are too narrow. {% endif %}
 Never looking: the majority of the {{ learnt_from }}. {{ both }} of 40 attributes have both answers among the test images;
 balanced accuracy and average precision are means over these.</p></section>
 """

@@ -1,6 +1,7 @@
 """The page of a model in a real browser: it stays silent, asks for nothing, fits a phone, and is whole."""
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -68,6 +69,7 @@ views = pytest.mark.parametrize("opened", [
 def test_it_is_silent_whole_and_fits(opened, page):
     tab, said, asked = opened
     assert said == [] and asked == [page.as_uri()]
+    assert not re.search(r"[a-z%)]\.[A-Z]", tab.inner_text("body").split("How was it made?")[-2])
     tab.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
     assert tab.evaluate("document.documentElement.scrollWidth") <= tab.viewport_size["width"]
     assert tab.evaluate("document.body.scrollWidth") <= tab.viewport_size["width"]
