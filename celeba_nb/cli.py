@@ -1,4 +1,4 @@
-"""The course's study, training and evaluation as commands: `celeba-nb study`, `train`, `evaluate`, `sketch` and `bench`.
+"""The course's study, training and evaluation as commands: `celeba-nb study`, `train`, `evaluate`, `report`, `sketch` and `bench`.
 
 Docs: https://celeba-nb.github.io/celeba_nb/cli.html.md"""
 
@@ -7,7 +7,7 @@ Docs: https://celeba-nb.github.io/celeba_nb/cli.html.md"""
 # %% auto #0
 __all__ = ['app', 'RootOption', 'JsonOption', 'OutOption', 'STUDY_SIZES', 'SKETCH_SIZES', 'RECIPE_FIELDS', 'one_line_errors',
            'write_json', 'records', 'open_labels', 'study_sizes', 'show_study', 'study', 'recipe_from_options',
-           'train_command', 'evaluate', 'evaluate_command', 'sketch', 'show_bench', 'bench_command']
+           'train_command', 'evaluate', 'evaluate_command', 'report_command', 'sketch', 'show_bench', 'bench_command']
 
 # %% ../nbs/14_cli.ipynb #c81ed2d3
 import json
@@ -26,6 +26,7 @@ from .ablation import Study, format_effects, format_table, save_study, study_rec
 from .data import Batches, DataError, ImageCache, Labels, draw_rows, find_root, read_celeba
 from .few_labels import RECIPES
 from .metrics import report
+from .report import write_report
 from .scale import find_team
 from .sketch import make_sketch
 from .speed import bench, summarize
@@ -316,6 +317,21 @@ def evaluate_command(
         for key in ("images", "accuracy", "balanced_accuracy", "mean_average_precision", "majority_accuracy"):
             typer.echo(f"{key.replace('_', ' '):24}" + (f"{found[key]:,}" if key == "images" else f"{found[key]:.4f}"))
         write_json(json_file, found | {"seconds": time.perf_counter() - began})
+
+# %% ../nbs/14_cli.ipynb #c4dd49e1
+_Page = Annotated[Path, typer.Option("--out", help="The HTML file to write.")]
+_KnownRoot = Annotated[Path | None, typer.Option("--root", help="The CelebA folder that it was trained on; not needed.")]
+
+
+@app.command("report")
+def report_command(folder: _Folder, out: _Page = Path("report.html"), root: _KnownRoot = None):
+    """Write a page about a trained network: one file, which opens without a connection.
+
+    Example: celeba-nb report runs/model --out report.html
+    """
+    with one_line_errors("The page was not written."):
+        labels = None if root is None else open_labels(root)
+        typer.echo(f"Written: {write_report(folder, out, labels)}")
 
 # %% ../nbs/14_cli.ipynb #ff60f207
 _NewFolder = Annotated[Path, typer.Argument(help="The folder to make; it must not hold anything yet.")]

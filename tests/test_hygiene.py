@@ -20,7 +20,7 @@ from tools.outputs import WIDGET, is_sealed, seal
 
 NOTEBOOKS = {path.stem: path for path in notebooks()}
 # In the order in which they may import; those with a letter (00a, 00b) are tools of the whole course and come first.
-MODULES = {module_of(read(path)): path.stem for path in sorted(notebooks(), key=lambda path: path.stem[2] == "_")}
+MODULES = {module_of(read(path)): path.stem for path in sorted(notebooks(), key=lambda path: not re.match("00[a-z]", path.stem))}
 SOURCES = [path for path in project_files() if path.suffix == ".py"]
 on_notebooks = pytest.mark.parametrize("name", NOTEBOOKS)
 
