@@ -385,6 +385,8 @@ def resolve(
     "Settle what a recipe leaves open, for these labels and this machine."
     counts = {f"{split}_images": len(rows) for split, rows in choose_rows(recipe, labels).items()}
     device = best_device() if recipe.device == "auto" else recipe.device
+    if device.partition(":")[0] not in ("cpu", best_device()):
+        raise TrainingError(f"recipe: there is no {device} here: use cpu, or auto")
     precision, layout = recipe.precision, recipe.layout
     if "auto" in (precision, layout):
         precision, layout = choose_way(measure_machine(device), precision, layout)
