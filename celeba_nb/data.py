@@ -6,8 +6,8 @@ Docs: https://celeba-nb.github.io/celeba_nb/data.html.md"""
 
 # %% auto #0
 __all__ = ['SPLITS', 'HUB', 'HUB_LIST', 'BY_HAND', 'FAST', 'RESIZE', 'DataError', 'Labels', 'read_celeba', 'cache_folder',
-           'find_root', 'download_celeba', 'normalize', 'denormalize', 'decode', 'ImageCache', 'random_flip', 'Batches',
-           'draw_rows']
+           'find_root', 'download_celeba', 'normalize', 'denormalize', 'squeeze', 'decode', 'ImageCache', 'random_flip',
+           'Batches', 'draw_rows']
 
 # %% ../nbs/01_data.ipynb #c6ba5197
 import csv
@@ -554,6 +554,14 @@ def _decode_other(data):
     return torch.from_numpy(np.array(Image.open(io.BytesIO(data)).convert("RGB"))).permute(2, 0, 1)
 
 # %% ../nbs/01_data.ipynb #2a70fe95
+def squeeze(
+    image: torch.Tensor,  # (3, h, w), uint8
+    size: int,  # pixels of a side
+) -> torch.Tensor:  # (3, size, size), uint8
+    "Squeeze the whole of an image into a square."
+    return torch.nn.functional.interpolate(image[None], (size, size), mode="bilinear", antialias=True)[0]
+
+# %% ../nbs/01_data.ipynb #255472da
 def decode(
     data: bytes,  # an encoded image: JPEG, or whatever Pillow can read
     size: int,  # pixels of a side
@@ -561,8 +569,7 @@ def decode(
     "Decode an image and squeeze the whole of it into a square."
     if not data:
         raise DataError("0 bytes")
-    image = _decode_jpeg(data) if data.startswith(b"\xff\xd8") and FAST else _decode_other(data)
-    return torch.nn.functional.interpolate(image[None], (size, size), mode="bilinear", antialias=True)[0]
+    return squeeze(_decode_jpeg(data) if data.startswith(b"\xff\xd8") and FAST else _decode_other(data), size)
 
 # %% ../nbs/01_data.ipynb #092bc4f4
 @contextmanager
