@@ -7,7 +7,7 @@ Docs: https://celeba-nb.github.io/celeba_nb/data.html.md"""
 # %% auto #0
 __all__ = ['SPLITS', 'LARGEST_FILE', 'BAD_ZIP', 'BAD_PARQUET', 'HUB', 'HUB_LIST', 'BY_HAND', 'FAST', 'FORMATS', 'LARGEST_IMAGE',
            'RESIZE', 'DataError', 'Labels', 'read_celeba', 'cache_folder', 'find_root', 'download_celeba', 'normalize',
-           'denormalize', 'decode', 'ImageCache', 'random_flip', 'Batches', 'draw_rows']
+           'denormalize', 'squeeze', 'decode', 'ImageCache', 'random_flip', 'Batches', 'draw_rows']
 
 # %% ../nbs/01_data.ipynb #c6ba5197
 import csv
@@ -176,7 +176,7 @@ def _same_names(frame, other, path):
                             "Both files must be about the same images: fetch both again.")
     return other.loc[frame.index]
 
-# %% ../nbs/01_data.ipynb #d5e89b47
+# %% ../nbs/01_data.ipynb #e5bd4ae9
 LARGEST_FILE = 100_000_000  # bytes of an encoded image
 
 
@@ -417,7 +417,7 @@ def _row_places(parquet, file, rows):
         raise DataError(f"{file}: {sum(sizes):,} rows promised, {rows:,} follow. Fetch the file again.")
     return [(file, group, row) for group, size in enumerate(sizes) for row in range(size)]
 
-# %% ../nbs/01_data.ipynb #fceed13b
+# %% ../nbs/01_data.ipynb #655dc010
 def _open_parquet(file):
     "The opened file, if its columns are those of flwrlabs/celeba."
     try:
@@ -430,7 +430,7 @@ def _open_parquet(file):
     _check_types(parquet.schema_arrow, file)
     return parquet
 
-# %% ../nbs/01_data.ipynb #0d5d0657
+# %% ../nbs/01_data.ipynb #acd8a0bc
 def _check_types(schema, file):
     "Refuse a column of another kind than its name says."
     kinds = pa.types
@@ -633,6 +633,14 @@ def _decode_other(data):
     return torch.from_numpy(np.array(_open_other(data).convert("RGB"))).permute(2, 0, 1)
 
 # %% ../nbs/01_data.ipynb #2a70fe95
+def squeeze(
+    image: torch.Tensor,  # (3, h, w), uint8
+    size: int,  # pixels of a side
+) -> torch.Tensor:  # (3, size, size), uint8
+    "Squeeze the whole of an image into a square."
+    return torch.nn.functional.interpolate(image[None], (size, size), mode="bilinear", antialias=True)[0]
+
+# %% ../nbs/01_data.ipynb #255472da
 def _jpeg_pixels(data):
     "Height × width, as the frame of a JPEG says; None if there is no frame where it should be."
     at = 2
@@ -644,7 +652,7 @@ def _jpeg_pixels(data):
         at += 2 + int.from_bytes(data[at + 2 : at + 4])
     return None
 
-# %% ../nbs/01_data.ipynb #8dc449fe
+# %% ../nbs/01_data.ipynb #615cfbef
 LARGEST_IMAGE = 50_000_000  # pixels: more than most cameras have
 
 
@@ -655,7 +663,7 @@ def _check_pixels(data):
     if pixels > LARGEST_IMAGE:
         raise DataError(f"{pixels:,} pixels, more than {LARGEST_IMAGE:,}")
 
-# %% ../nbs/01_data.ipynb #af6a7e7b
+# %% ../nbs/01_data.ipynb #9d1e4696
 def decode(
     data: bytes,  # an encoded image: JPEG, PNG, WebP, BMP or GIF
     size: int,  # pixels of a side
@@ -665,8 +673,7 @@ def decode(
         raise DataError("0 bytes")
     try:
         _check_pixels(data)
-        image = _decode_jpeg(data) if data.startswith(b"\xff\xd8") and FAST else _decode_other(data)
-        return torch.nn.functional.interpolate(image[None], (size, size), mode="bilinear", antialias=True)[0]
+        return squeeze(_decode_jpeg(data) if data.startswith(b"\xff\xd8") and FAST else _decode_other(data), size)
     except Exception as error:  # the decoders raise many kinds
         raise DataError(_reason(error)) from None
 
@@ -745,7 +752,7 @@ def _build(path, labels, rows, size, progress, suspect=False):
                 warnings.warn(f"{path}: it hasn't its full length, so it is made anew.", stacklevel=3)
             _write_cache(path, labels, rows, size, progress)
 
-# %% ../nbs/01_data.ipynb #7eac7455
+# %% ../nbs/01_data.ipynb #7499793f
 def _write_cache(path, labels, rows, size, progress):
     "The file under another name, then its index, then both get their names."
     path.with_suffix(".json").unlink(missing_ok=True)
@@ -826,7 +833,7 @@ def _pick(images, position):
     picked[order] = images[position[order]]
     return torch.from_numpy(picked).permute(0, 3, 1, 2)
 
-# %% ../nbs/01_data.ipynb #536f4a29
+# %% ../nbs/01_data.ipynb #44b7275a
 def _pick_sound(cache, position, progress=False):
     "A copy of the images at these positions; a damaged file is named and made anew first."
     for attempt in range(2):
