@@ -2,6 +2,7 @@
 #   make study            the four methods, several seeds, the table and the verdicts
 #   make test             notebooks, tests, hygiene
 #   make lab              JupyterLab in nbs/
+#   make docs             the site in docs/_build/html, from the same notebooks
 #   make outputs          run the notebooks from top to bottom and keep their outputs (sketch faces only)
 #   make bench            how fast: beside a tutorial's program and fastai, on your machine
 #   make figures          how the notebooks measure against the examples that we follow
@@ -13,6 +14,7 @@ PYTHON ?= python3
 STUDY ?= --out runs/study
 TEST ?=
 LAB ?=
+DOCS ?=
 OUTPUTS ?=
 MUTANTS ?=
 BENCH ?= --json runs/bench.json
@@ -26,7 +28,7 @@ git_problem = $(if $(shell command -v git),,git is missing: the tests ask it whi
 oldest = $(shell sed -n 's/^min_python *= *//p' settings.ini)
 stop_at = $(if $(strip $($(1))),$(error $(strip $($(1)))))
 
-.PHONY: study test lab outputs bench figures mutants clean
+.PHONY: study test lab docs outputs bench figures mutants clean
 
 study: .venv/ready
 	$(bin)/celeba-nb study $(STUDY)
@@ -36,6 +38,9 @@ test: .venv/ready-dev
 
 lab: .venv/ready-dev
 	$(bin)/jupyter lab nbs $(LAB)
+
+docs: .venv/ready-docs
+	@$(bin)/python -m tools.docs $(DOCS)
 
 outputs: .venv/ready-dev
 	@$(bin)/python -m tools.outputs $(OUTPUTS)
@@ -50,7 +55,7 @@ mutants: .venv/ready-dev
 	@$(bin)/python -m tools.mutants $(MUTANTS)
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv build dist docs/_build *.egg-info .pytest_cache .ruff_cache
 	find celeba_nb tests tools -name __pycache__ -prune -exec rm -rf {} +
 
 # The stamps are touched last: a set-up that was interrupted is done again.
@@ -63,7 +68,13 @@ clean:
 .venv/ready-dev: $(metadata)
 	$(call stop_at,python_problem)@echo "Setting up .venv with what notebooks and tests need (PyTorch is large: minutes, not seconds) ..."
 	@$(PYTHON) -m venv .venv
-	@$(bin)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,scale]'
+	@$(bin)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,docs,scale]'
+	@touch .venv/ready .venv/ready-docs $@
+
+.venv/ready-docs: $(metadata)
+	$(call stop_at,python_problem)@echo "Setting up .venv with what the site needs (PyTorch is large: minutes, not seconds) ..."
+	@$(PYTHON) -m venv .venv
+	@$(bin)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,docs]'
 	@touch .venv/ready $@
 
 .venv/ready-bench: $(metadata)

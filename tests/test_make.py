@@ -7,7 +7,6 @@ import sys
 import time
 
 import pytest
-import yaml
 
 from tools.notebooks import ROOT
 
@@ -60,8 +59,10 @@ def test_each_target_is_known(tree, target):
         assert f"{PIP} -qq" in shown and "[dev" not in shown and "celeba-nb study --out runs/study" in shown
     elif target == "bench":
         assert "[bench]" in shown and "celeba-nb bench --json runs/bench.json" in shown
+    elif target == "docs":
+        assert "'.[dev,docs]'" in shown and "python -m tools.docs" in shown
     elif target != "clean":
-        assert "[dev,scale]" in shown and shown.count(PIP) == 1
+        assert "[dev,docs,scale]" in shown and shown.count(PIP) == 1
 
 
 @pytest.mark.parametrize("target", ["study", "test"])
@@ -113,20 +114,6 @@ def test_git_is_missing(tree):
     (tree / ".venv" / "ready-dev").touch()
     code, shown = make(tree, "test", PATH=tools_without(tree, "git"))
     assert code and "git is missing" in only_line(shown)
-
-
-def test_workflow_does_what_make_does():
-    text = (ROOT / ".github" / "workflows" / "test.yaml").read_text(encoding="utf-8")
-    workflow = yaml.safe_load(text)
-    assert workflow["permissions"] == {"contents": "read"}
-    oldest = re.search(r"^min_python = (.*)", (ROOT / "settings.ini").read_text(), re.M)[1]
-    job = workflow["jobs"]["test"]
-    assert job["strategy"]["matrix"]["python"][0] == oldest
-    _, planned = make(ROOT, "-n", "-W", "settings.ini", "test")
-    steps = "\n".join(step.get("run", "") for step in job["steps"])
-    for command in re.findall(r"^\.venv/bin/python .*", planned, re.M):
-        assert command.strip() in steps
-    assert all(re.fullmatch(r"actions/[\w-]+@v\d+", step["uses"]) for step in job["steps"] if "uses" in step)
 
 
 @pytest.mark.parametrize("beside", [True, False])

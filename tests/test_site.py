@@ -1,0 +1,271 @@
+"""The site, as a reader finds it: built by `make docs`, opened in a browser, at a desk, in the dark and on a phone."""
+import functools
+import importlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+
+import pytest
+
+from tools import docs
+from tools.notebooks import PACKAGE, ROOT, module_of, notebooks, read
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+COURSE = [f"nbs/{path.stem}.html" for path in notebooks()]
+PAGES = ["index.html", *COURSE, *(f"{name}.html" for name in docs.BESIDE), "genindex.html", "search.html"]
+MODULES = [module for path in notebooks() if (module := module_of(read(path)))]
+on_pages = pytest.mark.parametrize("name", PAGES)
+DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+
+
+def build(out):
+    "What `make docs` runs: (exit code, what it printed)."
+    done = subprocess.run([sys.executable, "-m", "tools.docs", "--out", out], cwd=ROOT, text=True, timeout=600,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return done.returncode, done.stdout
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    "The folder of the built site."
+    out = tmp_path_factory.mktemp("site")
+    code, printed = build(out)
+    assert code == 0, printed
+    return out / "html"
+
+
+class Page(HTMLParser):
+    "What a page links to, what can be linked to, its pictures, and the pages before and after it."
+
+    def __init__(self, path):
+        super().__init__()
+        self.links, self.anchors, self.pictures, self.beside = [], {"", "top"}, [], {}
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.anchors.add(given.get("id", ""))
+        if tag == "img":
+            self.pictures.append(given)
+        if tag == "a" and given.get("class") in ("next-page", "prev-page"):
+            self.beside[given["class"]] = given["href"]
+        for name in ("href", "src"):
+            if name in given:
+                self.links.append(given[name])
+
+
+@pytest.fixture(scope="module")
+def pages(site):
+    return {path.relative_to(site).as_posix(): Page(path) for path in site.rglob("*.html")}
+
+
+def test_pages_are_the_notebooks(pages):
+    assert set(pages) == set(PAGES)
+
+
+def test_course_is_read_in_order(pages):
+    for before, after in zip(["index.html", *COURSE], COURSE):
+        assert urljoin(before, pages[before].beside["next-page"]) == after
+        assert urljoin(after, pages[after].beside["prev-page"]) == before
+
+
+@on_pages
+def test_links_lead_somewhere(name, pages, site):
+    broken = []
+    for link in pages[name].links:
+        if urlsplit(link).scheme or link.startswith("//"):
+            assert urlsplit(link).scheme in ("https", "data", "mailto"), link
+            continue
+        path, anchor = urldefrag(unquote(urljoin(name, re.sub(r"\?v=\w+", "", link))))
+        if not (site / path).is_file() or (path in pages and anchor not in pages[path].anchors):
+            broken.append(link)
+    assert not broken
+
+
+@on_pages
+def test_pictures_have_words(name, pages):
+    for picture in pages[name].pictures:
+        assert len(picture.get("alt", "").split()) >= 2, picture
+        assert not re.search(r"_images/|\.png|[*`]|\]\(", picture["alt"]), picture["alt"]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_each_exported_name_is_documented(module, pages):
+    everything = set().union(*(page.anchors for page in pages.values()))
+    exported = importlib.import_module(f"{PACKAGE}.{module}")
+    missing = {f"{PACKAGE}.{module}.{name}" for name in exported.__all__ if not name.startswith("_")} - everything
+    assert not missing
+
+
+def test_a_name_has_its_parameters_and_its_source_folded(site):
+    text = (site / "nbs" / "03_train.html").read_text(encoding="utf-8")
+    place = text.index('id="celeba_nb.train.bce"')
+    after = text[place : place + 6000]
+    assert "<table" in after and "in [-1, 1]" in after and "the mean over images and attributes, in nats" in after
+    assert re.search(r"<details[^>]*>\s*<summary[^>]*>.*Source of bce", after, re.S)
+    assert '<details open' not in text
+
+
+def test_a_name_in_the_prose_leads_to_its_definition(site):
+    text = (site / "nbs" / "03_train.html").read_text(encoding="utf-8")
+    assert re.search(r'<a [^>]*href="01_data.html#celeba_nb.data.find_root"[^>]*><code', text)
+
+
+def test_a_formula_needs_no_script(site):
+    text = (site / "nbs" / "03_train.html").read_text(encoding="utf-8")
+    assert "<math" in text and not re.search("<script[^>]*(mathjax|katex)", text, re.I)
+
+
+def test_nothing_of_nbdev_or_quarto_is_left(site):
+    for path in (site / "nbs").glob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        for left in ("AUTOGENERATED", "show_doc(", "skip_showdoc", "code-fold", ":::", "{target=", "#| ", "{py:"):
+            assert left not in re.sub(r"<[^>]+>", "", text), f"{path.name}: {left}"
+
+
+# In the browser.
+
+
+@pytest.fixture(scope="module")
+def address(site):
+    "The site on this machine's own server."
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not CHROMIUM:
+        pytest.skip("chromium is missing: the site was not opened in a browser")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is missing")
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser, address):
+    "Opens a page in a window; what goes wrong there fails the test."
+    wrong, windows = [], []
+
+    def open_page(name):
+        windows.append(browser.new_context(viewport=DESK))
+        page = windows[-1].new_page()
+        page.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("requestfailed", lambda request: wrong.append(f"failed: {request.url}"))
+        page.on("request", lambda request: None if request.url.startswith((address, "data:"))
+                else wrong.append(f"asked elsewhere: {request.url}"))
+        page.goto(f"{address}/{name}", wait_until="load")
+        return page
+
+    yield open_page
+    for window in windows:
+        window.close()
+    assert not wrong, "\n".join(wrong)
+
+
+# Of thousands of coloured words in the code and of numbers in tables, axe looks at some: else it takes minutes a page.
+SHORTEN = """() => {
+    document.querySelectorAll("details").forEach(fold => fold.open = true);
+    const seen = new Set();
+    for (const word of document.querySelectorAll(".highlight span[class]"))
+        if (seen.has(word.className)) word.replaceWith(word.textContent); else seen.add(word.className);
+    document.querySelectorAll(".cell_output tr:nth-child(n+4)").forEach(row => row.remove());
+    document.body.normalize();
+}"""
+
+
+def check(page, **options):
+    "axe-core finds nothing serious or critical on a page, with all folds open."
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is missing")
+    page.evaluate(SHORTEN)
+    found = axe.Axe().run(page, options={"resultTypes": ["violations"], **options}).response["violations"]
+    faults = [f"{fault['help']}: {[node['html'][:200] for node in fault['nodes'][:3]]}"
+              for fault in found if fault["impact"] in ("serious", "critical")]
+    assert not faults, "\n".join(faults)
+
+
+@on_pages
+def test_page(name, visit):
+    page = visit(name)
+    assert PACKAGE in page.title()
+    empty = "images => images.filter(image => image.complete && !image.naturalWidth).map(image => image.src)"
+    assert page.locator("img").evaluate_all(empty) == []
+    check(page)
+    page.emulate_media(color_scheme="dark")
+    check(page, runOnly=["color-contrast"])
+    page.set_viewport_size(PHONE)
+    width = page.evaluate("document.documentElement.scrollWidth")
+    assert width <= PHONE["width"], f"{width} pixels wide on a phone"
+    check(page, runOnly=["scrollable-region-focusable"])
+
+
+def test_search_finds_a_class(visit):
+    page = visit("index.html")
+    page.fill("input[name=q]", "AttributeCNN")
+    page.press("input[name=q]", "Enter")
+    first = page.locator("#search-results li a").first
+    first.wait_for()
+    assert "AttributeCNN" in first.inner_text()
+    first.click()
+    page.wait_for_url("**/02_model.html#celeba_nb.model.AttributeCNN")
+    assert page.locator("[id='celeba_nb.model.AttributeCNN']").is_visible()
+
+
+def test_dark_is_dark(visit):
+    page, ground = visit("index.html"), "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(ground)
+    page.emulate_media(color_scheme="dark")
+    dark = page.evaluate(ground)
+    assert sum(map(int, re.findall(r"\d+", light)[:3])) > 700 > 100 > sum(map(int, re.findall(r"\d+", dark)[:3]))
+
+
+# The checks must be able to fail.
+
+
+@pytest.mark.parametrize(("text", "alt"), [
+    ("#| fig-alt: \"A curve.\"\nplt.plot(x)", "A curve."),
+    ("plt.plot(x)\nplt.gca().set(title='It falls', xlabel='step', ylabel='loss')", "It falls. x axis: step. y axis: loss"),
+    ("show(faces, 8, 'Eight of a kind')", "Eight of a kind"),
+    ("plt.plot(x)", "How it goes. Look at the end"),
+    ("print('This is not on the picture')", "How it goes. Look at the end"),
+])
+def test_words_for_a_picture(text, alt):
+    assert docs.alternative(text, "## How it goes\n\nIt `starts` high. Look at the *end*:", "How it goes") == alt
+
+
+@pytest.mark.parametrize(("text", "changed"), [
+    (f"[`train`]({docs.URLS['Documentation']}/train.html#train)", "{py:obj}`train <celeba_nb.train.train>`"),
+    (f"[`_chain`]({docs.URLS['Documentation']}/sketch.html#_chain)", "`_chain`"),
+    ("`celeba_nb.data`", "{py:mod}`celeba_nb.data`"),
+    ("`celeba_nb.nothing`", "`celeba_nb.nothing`"),
+    ("[there](https://example.org){target=\"_blank\"}", "[there](https://example.org)"),
+    ("[02](02_model.ipynb)", "[02](02_model.ipynb)"),
+    ("[numbers](results)", f"[numbers]({docs.REPOSITORY.format('tree')}/nbs/results)"),
+])
+def test_links_are_rewritten(text, changed):
+    assert docs.rewrite_links(text, ROOT / "nbs") == changed
+
+
+def test_callouts():
+    assert docs.callouts('::: {.callout-tip title="x"}\nSo.\n:::') == ":::{tip}\nSo.\n:::"
+
+
+@pytest.mark.filterwarnings("ignore")  # of MyST about Sphinx
+def test_a_dead_link_is_an_error(tmp_path):
+    (tmp_path / "index.md").write_text("# Home\n\n[gone](gone.md) and {py:obj}`celeba_nb.gone`\n")
+    assert docs.sphinx(tmp_path, tmp_path / "out") != 0

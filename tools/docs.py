@@ -1,0 +1,350 @@
+"""Lay out the site's pages from the notebooks, with nbdev's own processing, and let Sphinx build them (make docs).
+
+nbdev's `proc_nbs` adds the documentation of each exported name and the links to it, in the dialect of Quarto. Here this
+becomes the dialect of Sphinx and MyST. No cell is run.
+"""
+import argparse
+import ast
+import functools
+import importlib
+import inspect
+import os
+import re
+import shutil
+import sys
+import time
+import tomllib
+from dataclasses import is_dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+from tools.notebooks import PACKAGE, ROOT, module_of, notebooks, read, source, write
+
+BUILD = ROOT / "docs" / "_build"
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+URLS = PYPROJECT["project"]["urls"]
+REPOSITORY = f"{URLS['Repository']}/{{}}/{PYPROJECT['tool']['nbdev']['branch']}"
+DIRECTIVE = re.compile(r"^#\| *([\w-]+)(?:: *| +|$)(.*)\n?", re.M)
+EMPTY = inspect.Parameter.empty
+BESIDE = ["CONTRIBUTING", "CHANGELOG"]  # further pages, as the repository has them
+TABLE = "| parameter | what it is |\n| --- | --- |\n"
+
+
+# Before nbdev: the source of every exported cell is to be shown, and nothing to be run (names are documented below).
+
+
+def prepared(nb):
+    "A notebook that nbdev neither runs nor shortens."
+    for cell in nb["cells"]:
+        cell["source"] = re.sub(r"^#\| *export$", "#| exports", source(cell), flags=re.M)
+    nb["cells"][0]["source"] += "\n- skip_showdoc: true"
+    return nb
+
+
+def process(stage):
+    "What nbdev makes of the notebooks: (path of the notebook, notebook with documentation and links)."
+    from nbdev.serve import proc_nbs
+
+    (stage / "nbs").mkdir(parents=True, exist_ok=True)
+    shutil.copy2(ROOT / "pyproject.toml", stage)
+    names = [path.name for path in notebooks()]
+    for old in (stage / "nbs").glob("*.ipynb"):
+        if old.name not in names:
+            old.unlink()
+    for path in notebooks():
+        copy = stage / "nbs" / path.name
+        write(prepared(read(path)), copy)
+        os.utime(copy, (path.stat().st_mtime,) * 2)  # nbdev does again only what has changed
+    done = proc_nbs(str(stage / "nbs"))
+    return [(path, read(done / path.name)) for path in notebooks()]
+
+
+# Documentation of a name, for Sphinx's Python domain: it is then in the index, the search and the links.
+
+
+def parameters(thing):
+    "A function's or class's parameters as docments finds them, with inherited fields and the help texts of options."
+    from fastcore.docments import ann_parts, docments
+
+    found = docments(thing, full=True, args_kwargs=True)
+    for base in inspect.getmro(thing)[1:-1] if inspect.isclass(thing) else ():
+        for name, inherited in (docments(base, full=True) if is_dataclass(base) else {}).items():
+            if name in found and not found[name].docment:
+                found[name] = inherited
+    for entry in found.values():
+        helps = [part.help for part in ann_parts(entry.anno)[1] if getattr(part, "help", None)]
+        entry.anno, entry.docment = ann_parts(entry.anno)[0], entry.docment or " ".join(helps)
+        entry.anno = SimpleNamespace(__name__=entry.anno) if isinstance(entry.anno, str) else entry.anno
+    return {name: entry for name, entry in found.items() if name != "self"}
+
+
+def shown(value):
+    "A type by its name, an object by its class, a text as it stands: as one writes it after `:` or `=`."
+    if isinstance(value, str):
+        return repr(value)
+    text = getattr(value, "__name__", None) or str(value)
+    text = re.sub(r"<(?:[\w.]+\.)?(\w+) object at 0x\w+>", r"\1()", text).replace("<factory>", "{}")
+    return re.sub(r"\b(?:\w+\.)+(?=[A-Z])", "", text)
+
+
+def table(thing):
+    "The parameters of a function or class, with what it gives back, as a table; nothing where there are none."
+    if inspect.isclass(thing) and issubclass(thing, Exception):
+        return ""
+    rows = []
+    for name, entry in parameters(thing).items():
+        given = [f": {shown(entry.anno)}", f" = {shown(entry.default)}"]
+        text = name + "".join(part for part, value in zip(given, (entry.anno, entry.default)) if value is not EMPTY)
+        if name == "return":
+            if inspect.isclass(thing) or entry.anno in (EMPTY, None) and not entry.docment:
+                continue
+            text = f"-> {shown(entry.anno)}" if entry.anno is not EMPTY else "->"
+        rows.append([f"`{text}`", (entry.docment or "").replace("\n", " ")])
+    escaped = ["| " + " | ".join(part.replace("|", r"\|") for part in row) + " |" for row in rows]
+    return TABLE + "\n".join(escaped) if rows else ""
+
+
+def signature(thing):
+    "A function's parameters by name; types and defaults stand in the table."
+    if inspect.isclass(thing) and issubclass(thing, Exception):
+        return ""
+    names = [str(p.replace(annotation=p.empty, default=p.empty)) for p in inspect.signature(thing).parameters.values()]
+    return f"({', '.join(name for name in names if name != 'self')})"
+
+
+def methods(cls):
+    "The public methods and properties that a class defines itself."
+    return {name: member for name, member in vars(cls).items() if not name.startswith("_") and (
+        inspect.isfunction(member) or isinstance(member, (property, classmethod, staticmethod))
+        or hasattr(member, "func"))}
+
+
+def directive(kind, head, options, body, level=0):
+    "A directive of MyST; the fence is longer the further out it stands."
+    fence = "`" * (5 - level)
+    return "\n".join([f"{fence}{{py:{kind}}} {head}", *options, "", body.strip(), fence])
+
+
+def document(thing, module, name, level=0, kind=None):
+    "The documentation of one public name, and of what it defines in turn."
+    options = [] if level else [f":module: {module}"]
+    function = getattr(thing, "func", None) or getattr(thing, "fget", None) or getattr(thing, "__func__", thing)
+    text = inspect.getdoc(function) or ""
+    if kind == "property":
+        return directive(kind, name, options, text, level)
+    body = [text, table(function)]
+    if inspect.isclass(thing):
+        body += [document(member, module, method, 1, kind_of(member)) for method, member in methods(thing).items()]
+    kind = kind or ("class" if inspect.isclass(thing) else "function")
+    return directive(kind, name + signature(function), options, "\n\n".join(filter(None, body)), level)
+
+
+def constants(text):
+    "The public names that a cell gives a value, as in SIZE = (178, 218)."
+    targets = [target for node in ast.parse(text).body if isinstance(node, ast.Assign) for target in node.targets]
+    names = [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
+    return [name for name in names if not name.startswith("_")]
+
+
+def kind_of(member):
+    "What Sphinx calls a member of a class."
+    special = {classmethod: "classmethod", staticmethod: "staticmethod"}
+    if isinstance(member, property) or hasattr(member, "func"):
+        return "property"
+    return special.get(type(member), "method")
+
+
+# Pictures need words, for those who can't see them.
+
+
+def titles(text):
+    "What a cell's code writes on its picture: titles (and captions that its own helpers get), the names of the axes."
+    found = {"title": [], "xlabel": [], "ylabel": []}
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.Call):
+            continue
+        said = [(keyword.arg or "", keyword.value) for keyword in node.keywords]
+        said += [(getattr(node.func, "attr", ""), argument) for argument in node.args[:1]]
+        if getattr(node.func, "id", "print") not in ("print", "hint"):
+            said += [("what", argument) for argument in node.args if len(str(getattr(argument, "value", "")).split()) > 2]
+        for name, value in said:
+            name = {"what": "title", "suptitle": "title"}.get(name, name.removeprefix("set_"))
+            if name in found and isinstance(getattr(value, "value", None), str) and value.value:
+                found[name].append(plain(value.value))
+    return found
+
+
+def plain(text):
+    "Prose without its markup."
+    text = re.sub(r"\{py:\w+\}`([^<`]*?) *(<[^>]*>)?`", r"\1", re.sub(r"```.*?```|<[^>]+>", "", text, flags=re.S))
+    return re.sub(r"\s+", " ", re.sub(r"!?\[([^]]*)\]\([^)]*\)|[*`$>]|^#+ .*$", r"\1", text, flags=re.M)).strip()
+
+
+def alternative(text, prose, section):
+    """A text for a cell's pictures: what the author says (`#| fig-alt: ...`), else what stands on the picture, else the
+    section and the last words before the cell."""
+    if given := dict(DIRECTIVE.findall(text)).get("fig-alt"):
+        return given.strip("\"'")
+    found = titles(re.sub(r"^ *[%!].*", "pass", text, flags=re.M))
+    axes = [f"{axis[0]} axis: {', '.join(dict.fromkeys(found[axis]))}" for axis in ("xlabel", "ylabel") if found[axis]]
+    last = re.split(r"(?<=[.:?!])\s+(?=[A-Z`“\"])", plain(prose))[-1].rstrip(".:")
+    return ". ".join([*(dict.fromkeys(found["title"]) or [part for part in (section, last) if part]), *axes])
+
+
+# After nbdev: from the dialect of Quarto to that of Sphinx.
+
+
+def rewrite_links(text, folder):
+    "Links to names become Sphinx's own; links to files that are no pages lead to the repository."
+    def to_name(found):
+        shown, module, name = found[1], found[2], found[1].removesuffix("()").split(".")
+        name = name[2:] if name[0] == PACKAGE else name
+        if any(part.startswith("_") for part in name):
+            return f"`{shown}`"
+        return f"{{py:obj}}`{shown} <{PACKAGE}.{module}.{'.'.join(name)}>`"
+
+    def to_value(found):
+        module = exported_values().get(found[1])
+        return f"{{py:obj}}`{found[1]} <{PACKAGE}.{module}.{found[1]}>`" if module else found[0]
+
+    def to_file(found):
+        target = (folder / found[2]).resolve()
+        if target.suffix in (".ipynb", ".png") or target.stem in BESIDE or not target.exists():
+            return found[0]
+        kind = "tree" if target.is_dir() else "blob"
+        return f"[{found[1]}]({REPOSITORY.format(kind)}/{target.relative_to(ROOT).as_posix()})"
+
+    text = re.sub(rf"\[`([^`]+)`\]\({re.escape(URLS['Documentation'])}/(\w+)\.html[^)]*\)", to_name, text)
+    text = re.sub(rf"\[`({PACKAGE}\.\w+)`\]\({re.escape(URLS['Repository'])}[^)]*\)", r"`\1`", text)
+    text = re.sub(r"(?<![`\w{}\[])`([A-Z][A-Z_]+)`", to_value, text)
+    text = re.sub(rf"(?<![`\w{{}}\[])`{PACKAGE}\.({'|'.join(modules())})`", rf"{{py:mod}}`{PACKAGE}.\1`", text)
+    text = re.sub(r"\[([^]]*)\]\((?!\w+:|#)([^)#\s]+)\)", to_file, text)
+    return re.sub(r"(\]\([^)]*\))\{[^}]*\}", r"\1", text)
+
+
+@functools.cache
+def exported_values():
+    "The module of each exported constant; a name that two modules have belongs to neither."
+    found = {}
+    for path in notebooks():
+        nb = read(path)
+        for cell in nb["cells"]:
+            if cell["cell_type"] == "code" and re.search(r"^#\| *exports?$", source(cell), re.M):
+                for name in constants(source(cell)):
+                    found[name] = None if name in found else module_of(nb)
+    return found
+
+
+@functools.cache
+def modules():
+    "The modules of the package."
+    return [module for path in notebooks() if (module := module_of(read(path)))]
+
+
+def title_cell(cell, path, module):
+    "The title with the number of the notebook, the description, and the place where links to the module lead."
+    front = dict(re.findall(r"^(\w[\w-]*): (.*(?:\n  .*)*)", source(cell), re.M))
+    front = {key: re.sub(r"\s+", " ", value).strip("'\"").replace("''", "'") for key, value in front.items()}
+    lines = [f"# {path.stem.split('_')[0]} · {front['title']}"]
+    if module:
+        lines.append(f"```{{py:module}} {PACKAGE}.{module}\n```")
+    return "\n\n".join([*lines, f"*{front['description']}*"] if front.get("description") else lines)
+
+
+def convert(path, nb):
+    "A page for MyST-NB from a notebook that nbdev has processed."
+    module = module_of(read(path))
+    prose, section, documented, cells = "", "", [], []
+    for i, cell in enumerate(nb["cells"]):
+        text, directives = source(cell), dict(DIRECTIVE.findall(source(cell)))
+        if i == 0:
+            cell = markdown(cell, title_cell(cell, path, module))
+        elif cell["cell_type"] == "markdown":
+            prose = rewrite_links(callouts(text), path.parent)
+            section = plain("\n".join(re.findall(r"^##+ (.*)", prose, re.M)[-1:])) or section
+            cell = markdown(cell, prose)
+        elif found := re.search(r"^show_doc\((.*)\)", text, re.M):
+            name = f"{PACKAGE}.{module}"
+            documented.append(found[1])
+            cell = markdown(cell, document(getattr(importlib.import_module(name), found[1]), name, found[1]))
+        else:
+            cell["source"] = DIRECTIVE.sub("", text).strip("\n")
+            cell["metadata"] = {"mystnb": {"image": {"alt": alternative(text, prose, section)}}}
+            values = constants(text) if "exports" in directives else []
+            if values:
+                places = [directive("data", value, [f":module: {PACKAGE}.{module}"], "") for value in values]
+                cells.append(markdown({"id": f"{cell['id']}-data"}, "\n\n".join(places)))
+            if documented and "exports" in directives:
+                cell["metadata"] |= {"tags": ["hide-input"]}
+                cell["metadata"]["mystnb"] |= {"code_prompt_show": f"Source of {', '.join(documented)}",
+                                               "code_prompt_hide": f"Source of {', '.join(documented)}"}
+            documented = []
+        if source(cell).strip() and not source(cell).startswith("<!-- WARNING"):
+            cells.append(cell)
+    language = {"name": "python", "pygments_lexer": "ipython3"}
+    return {"nbformat": 4, "nbformat_minor": 5, "cells": cells,
+            "metadata": {"kernelspec": nb["metadata"]["kernelspec"], "language_info": language}}
+
+
+def markdown(cell, text):
+    "A cell of prose in the place of another."
+    return {"cell_type": "markdown", "id": cell.get("id", "title"), "metadata": {}, "source": text}
+
+
+def callouts(text):
+    "Quarto's callouts as admonitions."
+    return re.sub(r"^:::+ *\{ *\.callout-(note|tip|warning|important|caution).*\}", r":::{\1}", text, flags=re.M)
+
+
+# The whole site.
+
+
+def home(pages):
+    "The home page: README, and after it the order of the pages."
+    text = re.sub(r"^\[!\[.*\n", "", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.M)  # badges
+    text = rewrite_links(text, ROOT)
+    order = "\n".join(f"nbs/{path.stem}" for path in pages)
+    return (f"{text}\n```{{toctree}}\n:hidden:\n:caption: The course\n\n{order}\n```\n\n"
+            "```{toctree}\n:hidden:\n:caption: Reference\n\nAll names <genindex>\n```\n\n"
+            f"```{{toctree}}\n:hidden:\n:caption: The project\n\n{chr(10).join(BESIDE)}\n```\n")
+
+
+def lay_out(pages, folder):
+    "Write the pages where Sphinx looks for them, as the repository has them: so the links between them hold."
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "nbs").mkdir(parents=True)
+    (folder / "docs").mkdir()
+    for path, nb in pages:
+        write(convert(path, nb), folder / "nbs" / path.name)
+    (folder / "index.md").write_text(home([path for path, _ in pages]), encoding="utf-8")
+    for name in BESIDE:
+        text = (ROOT / f"{name}.md").read_text(encoding="utf-8")
+        (folder / f"{name}.md").write_text(rewrite_links(text, ROOT), encoding="utf-8")
+    for picture in (ROOT / "docs").glob("*.png"):
+        shutil.copy2(picture, folder / "docs")
+
+
+def sphinx(pages, out, builder="html"):
+    "Build the site from its pages: 0 where there was no error and no warning."
+    from sphinx.cmd.build import build_main
+
+    return build_main(["-b", builder, "-W", "--keep-going", "-q", "-c", str(ROOT / "docs"), "-d", str(out.parent / "doctrees"),
+                       str(pages), str(out)])
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="make docs", description=__doc__)
+    parser.add_argument("--out", type=Path, default=BUILD, help="folder of the site and of what it is made from")
+    parser.add_argument("--builder", default="html", help="html, or linkcheck for the links to other sites")
+    args = parser.parse_args()
+    began = time.perf_counter()
+    lay_out(process(args.out / "stage"), args.out / "pages")
+    shutil.rmtree(args.out / args.builder, ignore_errors=True)  # of a notebook that is gone, no page stays
+    failed = sphinx(args.out / "pages", args.out / args.builder, args.builder)
+    if not failed:
+        print(f"{args.out / args.builder}/index.html: made in {time.perf_counter() - began:.0f} s")
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()
