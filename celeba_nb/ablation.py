@@ -13,6 +13,7 @@ __all__ = ['FLIP', 'METHODS', 'PAPER', 'RUN_MEMORY', 'EFFECTS', 'OUTCOMES', 'stu
            'plot_study', 'save_study', 'order_share', 'power']
 
 # %% ../nbs/05_ablation.ipynb #5b75191c
+import io
 import os
 import threading
 import time
@@ -540,7 +541,9 @@ def save_study(
     for name, table in tables.items():
         training.write_atomically(study.folder / f"{name}.csv", partial(table.to_csv, index=False))
     figure = plot_study(study, effects)
-    training.write_atomically(study.folder / "study.png", partial(figure.savefig, dpi=120, format="png"))
+    picture = io.BytesIO()  # Pillow, which writes the picture, would not notice when a disk takes half of it
+    figure.savefig(picture, dpi=120, format="png")
+    training.write_atomically(study.folder / "study.png", lambda path: path.write_bytes(picture.getvalue()))
     plt.close(figure)
     return [study.folder / name for name in ("runs.csv", "table.csv", "effects.csv", "study.png")]
 

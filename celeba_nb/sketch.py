@@ -12,6 +12,7 @@ __all__ = ['ATTRIBUTES', 'SIZE', 'CHAIN', 'STICKY', 'SPREAD', 'SKIN', 'HAIR', 'O
            'accessories', 'attribute_mask', 'plan_faces', 'WriteError', 'writing', 'make_sketch', 'sketch_face']
 
 # %% ../nbs/00_sketch.ipynb #285c945f
+import io
 import json
 import tempfile
 from contextlib import contextmanager
@@ -997,7 +998,9 @@ def plan_faces(
 # %% ../nbs/00_sketch.ipynb #f25b86c0
 def _save_face(face: Face, path: Path):
     "Draw one face into a JPEG."
-    draw(face).save(path, quality=92)
+    file = io.BytesIO()  # Pillow itself doesn't notice when a disk that is nearly full takes half of a file
+    draw(face).save(file, "JPEG", quality=92)
+    path.write_bytes(file.getvalue())
 
 # %% ../nbs/00_sketch.ipynb #62a8c41f
 def _save_faces(faces: list, folder: Path, progress: bool = True):

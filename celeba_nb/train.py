@@ -769,13 +769,12 @@ def save_tensors(
     tensors: dict[str, torch.Tensor],  # name -> tensor, contiguous, on the CPU
     path: Path,  # a .safetensors file
     metadata: dict[str, str] | None = None,  # texts that are kept with them
-):  # WriteError if that fails
+):  # OSError if that fails
     "Write tensors into a file."
-    with writing(path):
-        try:
-            save_file(tensors, path, metadata=metadata)
-        except SafetensorError as error:
-            raise OSError(str(error)) from None
+    try:
+        save_file(tensors, path, metadata=metadata)
+    except SafetensorError as error:
+        raise OSError(str(error)) from None
 
 # %% ../nbs/03_train.ipynb #9e75ba1f
 def save_checkpoint(

@@ -108,6 +108,7 @@ def phase(folder):
 def undisturbed(place):
     "Command -> (its result, seconds that it took)."
     found = {}
+    run(["--help"], new_folder(place, "first"))  # the process that forks has now imported everything
     for name, command in COMMANDS.items():
         folder = new_folder(place, "whole")
         began = time.monotonic()
@@ -173,7 +174,8 @@ def test_stopped_at_any_moment(name, stop, place, undisturbed, figure):
         todo -= 1
         phases[phase(attempts.folder)] += 1
         if stop == signal.SIGINT:
-            assert code == 130 and "goes on from there" in command.printed and "Traceback" not in command.printed, command.printed
+            printed = command.printed  # nothing, if it was stopped before it had begun
+            assert code == 130 and "Traceback" not in printed and ("goes on from there" in printed or not printed), printed
         else:
             assert code == -stop
         attempts.stopped()
@@ -315,37 +317,36 @@ def test_no_space_for_sketch_faces_and_json(place, figure):
     figure("writing steps at which the disk was full: one error that names the file, then the same bits", 3)
 
 
-@pytest.fixture
-def open_place(place):
-    "A folder that an ordinary user can go into, with faces."
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o755)
-    shutil.copytree(place / "faces", folder / "faces")
-    for name in ("cache", "out", "json", "mpl"):
-        (folder / name).mkdir()
-        (folder / name).chmod(0o777)
-    shutil.copy(place / "machine.json", folder / "cache")
-    yield folder
-    for path in folder.iterdir():
-        path.chmod(0o777)
-    shutil.rmtree(folder)
-
-
 @pytest.mark.parametrize("closed", ["cache", "out", "json"])
-def test_not_allowed_to_write(closed, open_place, undisturbed, figure):
-    "As an ordinary user, in a folder that is not ours to write in; root would be let through."
-    arguments = study_command(open_place, open_place)
-    arguments[-1] = open_place / "json" / "result.json"
-    (open_place / closed).chmod(0o555)
-    quiet = {"HOME": str(open_place / "mpl"), "MPLCONFIGDIR": str(open_place / "mpl")}
-    code, printed = run(arguments, open_place, ordinary=True, env=quiet)
-    if "Traceback" in printed and str(open_place) not in printed.splitlines()[-1]:
-        pytest.skip(f"an ordinary user can't run Python here ({printed.splitlines()[-1]})")
-    one_clear_error(code, printed, open_place / closed)
-    (open_place / closed).chmod(0o777)
-    assert run(arguments, open_place, ordinary=True, env=quiet)[0] == 0
-    shutil.copy(open_place / "json" / "result.json", open_place)
-    assert result(open_place) == undisturbed["study"][0]
+def test_not_allowed_to_write(closed, place, undisturbed, figure):
+    "In a folder that is read-only, as somebody whom that stops: root would be let through, so it gives that up."
+    folder = new_folder(place, "closed")
+    for name in ("out", "json"):
+        (folder / name).mkdir()
+    arguments = study_command(place, folder)
+    arguments[-1] = folder / "json" / "result.json"
+    (folder / closed).chmod(0o555)
+    code, printed = run(arguments, folder, ordinary=True)
+    if "capset" in printed or "capget" in printed:
+        pytest.skip(f"root can't give up its privileges here ({printed.splitlines()[-1]})")
+    one_clear_error(code, printed, folder / closed)
+    (folder / closed).chmod(0o755)
+    assert run(arguments, folder, ordinary=True)[0] == 0
+    shutil.copy(folder / "json" / "result.json", folder)
+    assert result(folder) == undisturbed["study"][0]
+    figure("writing steps at which the folder was read-only: one error that names the file, then the same bits", 1)
+
+
+def test_no_right_to_make_sketch_faces(place, figure):
+    folder = new_folder(place, "closed")
+    few = ["sketch", folder / "json" / "faces", "--train-images", 1, "--valid-images", 1, "--test-images", 1]
+    (folder / "json").mkdir(mode=0o555)
+    code, printed = run(few, folder, ordinary=True)
+    if "capset" in printed or "capget" in printed:
+        pytest.skip(f"root can't give up its privileges here ({printed.splitlines()[-1]})")
+    one_clear_error(code, printed, folder / "json" / "faces")
+    (folder / "json").chmod(0o755)
+    assert run(few, folder, ordinary=True)[0] == 0
     figure("writing steps at which the folder was read-only: one error that names the file, then the same bits", 1)
 
 
