@@ -310,7 +310,7 @@ def test_no_space_for_sketch_faces_and_json(place, figure):
     code, printed = run(train_command(place, folder), folder)
     assert code == 0, printed
     asked = ["evaluate", folder / "out" / "model", "--root", place / "faces", "--json", folder / "small" / "test.json"]
-    one_clear_error(*run(asked, folder, file_limit=20_000), folder / "cache")  # the images of the test split alone
+    one_clear_error(*run(asked, folder, file_limit=3_000), folder / "cache")  # the images of the test split alone
     assert run([*asked[:-1], folder / "first.json"], folder)[0] == 0
     one_clear_error(*run(asked, folder, file_limit=500), folder / "small" / "test.json")
     assert not list((folder / "small").iterdir())

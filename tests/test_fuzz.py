@@ -74,7 +74,8 @@ def mutate(content, chance, others):
 
 
 VALUES = [None, True, False, 0, -1, 1, 2**31, 2**63, 10**400, 0.5, -0.0, 1e308, float("nan"), float("inf"), "", "auto",
-          "os.system", "celeba_nb.train.bce", "celeba_nb.ablation.end_with", [], {}, [[]], {"": 0}, "x" * 1000, [1e9] * 3, "\ud800", "../.."]
+          "os.system", "celeba_nb.train.bce", "celeba_nb.ablation.end_with",
+          [], {}, [[]], {"": 0}, "x" * 1000, [1e9] * 3, "\ud800", "../.."]
 
 
 def mutate_json(content, chance, others):
