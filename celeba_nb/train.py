@@ -329,7 +329,7 @@ def _known_speeds(path, key):
     "The speeds of this machine as measured before, or None."
     known = _read_speeds(path).get(key)
     names = [" ".join(way) for way in WAYS]
-    if not isinstance(known, dict) or not all(_is_number(known.get(name)) and known[name] > 0 for name in names):
+    if not isinstance(known, dict) or not all(_is_number(known.get(name)) and 0 < known[name] < 1e9 for name in names):
         return None
     return {way: known[name] for way, name in zip(WAYS, names)}
 

@@ -11,6 +11,7 @@ import shutil
 import signal
 import struct
 import sys
+import traceback
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -231,7 +232,11 @@ def fuzz_quietly(*arguments):
     import warnings
 
     warnings.simplefilter("ignore")
-    fuzz(*arguments)
+    try:
+        fuzz(*arguments)
+    except BaseException:
+        (arguments[2] / "traceback.txt").write_text(traceback.format_exc())
+        raise
 
 
 def in_a_process(target, *arguments, seconds):
@@ -249,10 +254,10 @@ def in_a_process(target, *arguments, seconds):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of memory are Unix's")
 @pytest.mark.parametrize("door", DOORS)
-def test_mutated(door, specimens, tmp_path, figure, capfd):
+def test_mutated(door, specimens, tmp_path, figure):
     code = in_a_process(fuzz_quietly, door, specimens, tmp_path, TIMES, 0, seconds=60 + TIMES * 2)
-    said = "\n".join(capfd.readouterr().err.splitlines()[-25:])
-    assert code == 0, f"exit code {code}; the input is {tmp_path / 'now' / DOORS[door][0]}\n{said}"
+    said = tmp_path / "traceback.txt"
+    assert code == 0, f"exit code {code}; see {tmp_path / 'now' / DOORS[door][0]}\n" + (said.read_text() if said.exists() else "")
     counts = json.loads((tmp_path / "counts.json").read_text())
     assert sum(counts.values()) == TIMES
     figure("mutated inputs: the right result or one of the package's own errors", TIMES,
