@@ -26,6 +26,7 @@ nb_execution_mode = "off"  # the outputs are those of `make outputs`
 nb_merge_streams = True
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 4
+smartquotes_action = "q"  # no dashes: --root stays what one types
 nitpicky = True  # a name without a definition is a warning, and warnings are errors
 nitpick_ignore_regex = [("py:class", ".*")]  # the types in a signature belong to Python and PyTorch
 

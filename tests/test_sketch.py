@@ -1,8 +1,11 @@
 """Drawn faces: what must hold for every face, whoever it is."""
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from celeba_nb.sketch import Face, Look, Traits, _lid, _outline, _tall
+from celeba_nb.sketch import ATTRIBUTES, Face, Look, Traits, _lid, _outline, _tall, draw, plan_faces
 
 FACES = [Face(frozenset({"Young"}), person=(0, i), picture=(0, i)) for i in range(50)]
 
@@ -31,3 +34,25 @@ def test_narrow_eyes_are_open():
     wide = np.array([_tall(Look(face)) for face in FACES])
     narrow = np.array([_tall(Look(face.change("Narrow_Eyes", to=True))) for face in FACES])
     assert (narrow < wide).all() and np.median(narrow) > 1
+
+
+# Numbers all over the course were measured on these faces: a change of the drawing has to be meant, not to slip in.
+
+DRAWN = plan_faces((150, 1, 1), seed=1)[:150]  # each attribute is among them
+KEPT = Path(__file__).with_name("sketch_faces.npz")  # made by `python tests/test_sketch.py`, after looking at the new faces
+
+
+def thumbnails():
+    "(150, 22, 18, 3): the faces as coarse pictures."
+    return np.stack([np.asarray(draw(face).resize((18, 22), Image.Resampling.BOX)) for face in DRAWN])
+
+
+def test_the_faces_are_those_of_the_course():
+    kept, now = np.load(KEPT)["faces"].astype(int), thumbnails().astype(int)
+    changed = np.abs(kept - now).max((1, 2, 3))
+    assert all(any(name in face for face in DRAWN) for name in ATTRIBUTES)
+    assert (changed <= 4).all(), f"{(changed > 4).sum()} of {len(now)} faces changed, by up to {changed.max()} of 255"
+
+
+if __name__ == "__main__":
+    np.savez_compressed(KEPT, faces=thumbnails())

@@ -26,7 +26,7 @@ URLS = PYPROJECT["project"]["urls"]
 REPOSITORY = f"{URLS['Repository']}/{{}}/{PYPROJECT['tool']['nbdev']['branch']}"
 DIRECTIVE = re.compile(r"^#\| *([\w-]+)(?:: *| +|$)(.*)\n?", re.M)
 EMPTY = inspect.Parameter.empty
-BESIDE = ["CONTRIBUTING", "CHANGELOG", "docs/promises", "docs/faults"]  # further pages, as the repository has them
+BESIDE = ["docs/glossary", "docs/promises", "docs/faults", "CONTRIBUTING", "CHANGELOG"]  # further pages, as the repository has them
 TABLE = "| parameter | what it is |\n| --- | --- |\n"
 
 
@@ -209,7 +209,8 @@ def rewrite_links(text, folder):
 
     def to_file(found):
         target = (folder / found[2]).resolve()
-        if target.suffix in (".ipynb", ".png") or target.stem in [Path(name).stem for name in BESIDE] or not target.exists():
+        beside = target.with_suffix("") in [ROOT / name for name in BESIDE]
+        if beside or target.suffix in (".ipynb", ".png", ".svg") or not target.exists():
             return found[0]
         kind = "tree" if target.is_dir() else "blob"
         return f"[{found[1]}]({REPOSITORY.format(kind)}/{target.relative_to(ROOT).as_posix()})"
@@ -318,9 +319,9 @@ def lay_out(pages, folder):
         write(convert(path, nb), folder / "nbs" / path.name)
     (folder / "index.md").write_text(home([path for path, _ in pages]), encoding="utf-8")
     for name in BESIDE:
-        page = ROOT / f"{name}.md"
-        (folder / f"{name}.md").write_text(rewrite_links(page.read_text(encoding="utf-8"), page.parent), encoding="utf-8")
-    for picture in (ROOT / "docs").glob("*.png"):
+        text = (ROOT / f"{name}.md").read_text(encoding="utf-8")
+        (folder / f"{name}.md").write_text(rewrite_links(text, (ROOT / name).parent), encoding="utf-8")
+    for picture in [*(ROOT / "docs").glob("*.png"), *(ROOT / "docs").glob("*.svg")]:
         shutil.copy2(picture, folder / "docs")
 
 
