@@ -4,9 +4,11 @@ The short version is part of `make test`; `make faults` (CELEBA_NB_FAULTS=full) 
 the figures that stand in docs/faults.md.
 """
 import json
+import math
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -546,6 +548,32 @@ def test_reproduce_in_another_process(place, undisturbed, figure):
         code, printed = run(asked, folder)
         assert code == 0 and "The same, bit for bit" in printed and "celeba-nb study" in printed, printed
     figure("records that another process made again, bit for bit", len(names))
+
+
+OLDER = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}
+
+
+def test_another_processor(place, figure):
+    "The same recipe with the instructions of a processor of 2008, in place of another machine: how far apart are they?"
+    folder = new_folder(place, "other")
+    assert run(train_command(place, folder), folder)[0] == 0
+    asked = ["reproduce", folder / "out" / "model", "--root", place / "faces", "--json", folder / "told.json"]
+    told = subprocess.run([sys.executable, "-c", "from celeba_nb.cli import app; app()", *asked], capture_output=True, text=True,
+                          env={**os.environ, **OLDER, "CELEBA_NB_CACHE": str(folder / "cache")}, timeout=300)
+    assert told.returncode in (0, 3), told.stderr
+    found = json.loads((folder / "told.json").read_text())
+    apart = max(found["differences"].get(f"predictions {key}", 0) for key in ("valid", "test", "test_mirrored"))
+    assert found["same"] == (told.returncode == 0) and apart < 1e-3
+    figure("largest difference of a probability, in millionths, with a processor's instructions of 2008", math.ceil(1e6 * apart))
+
+
+def test_another_number_of_threads(labels, figure):
+    "It is another run; the sums are done in another order, so the last digits differ, and no more than that."
+    one, two = (train.train(tiny(threads=threads, epochs=3), labels, progress=False) for threads in (1, 2))
+    found = train.differences(one, two)
+    apart = max(found.get(f"predictions {key}", 0) for key in ("valid", "test", "test_mirrored"))
+    assert apart < 1e-3
+    figure("largest difference of a probability, in millionths, with two threads in place of one", math.ceil(1e6 * apart))
 
 
 def test_threads_are_part_of_the_recipe(labels):

@@ -11,13 +11,13 @@ KEPT, NOT_PROMISED = PROMISES.split("## What is not promised")
 NAMED = re.findall(r"`(test_\w+\.py)::(test_\w+)`", KEPT)
 
 
-def tests_in(path):
+def defined_in(path):
     return {node.name for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)}
 
 
 @pytest.mark.parametrize(("file", "name"), NAMED)
 def test_the_named_test_exists(file, name):
-    assert name in tests_in(ROOT / "tests" / file)
+    assert name in defined_in(ROOT / "tests" / file)
 
 
 def test_each_promise_names_a_test():
