@@ -746,7 +746,7 @@ def _build(path, labels, rows, size, progress, suspect=False):
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
             if _complete(path, _file_bytes(len(rows), size)):
-                if not (suspect and _Mapped(path, (len(rows), size, size, 3)).damaged(np.arange(len(rows))).any()):
+                if not suspect or not len(_Checked(path, (len(rows), size, size, 3)).damaged(np.arange(len(rows)))):
                     return
             elif _complete(path, path.exists() and path.stat().st_size):
                 warnings.warn(f"{path}: it hasn't its full length, so it is made anew.", stacklevel=3)
@@ -768,7 +768,7 @@ def _write_cache(path, labels, rows, size, progress):
 
 # %% ../nbs/01_data.ipynb #20fe1869
 class _Mapped:
-    "Images in a file, as an array, and their checksums."
+    "Images in a file, as an array."
 
     def __init__(self, path, shape):
         self.path, self.shape = path, shape
@@ -777,6 +777,13 @@ class _Mapped:
     def images(self) -> np.ndarray:  # (n, size, size, 3), uint8, read-only
         "The file as an array; the system reads from the disk what is touched."
         return np.memmap(self.path, np.uint8, "r", shape=self.shape).view(np.ndarray)
+
+    def __getstate__(self):
+        return {name: value for name, value in self.__dict__.items() if name not in ("images", "sums", "known")}
+
+# %% ../nbs/01_data.ipynb #c014de5c
+class _Checked(_Mapped):
+    "Images in a file, and whether they are what was written."
 
     @cached_property
     def sums(self) -> np.ndarray:  # (n,), the checksum of each image
@@ -803,9 +810,6 @@ class _Mapped:
         "Map the file anew when it is next touched."
         for name in ("images", "sums", "known"):
             self.__dict__.pop(name, None)
-
-    def __getstate__(self):
-        return {name: value for name, value in self.__dict__.items() if name not in ("images", "sums", "known")}
 
 # %% ../nbs/01_data.ipynb #736bc25c
 def _places(rows, n):
@@ -850,7 +854,7 @@ def _pick_sound(cache, position, progress=False):
                     "another disk.")
 
 # %% ../nbs/01_data.ipynb #a8d5a875
-class ImageCache(_Mapped):
+class ImageCache(_Checked):
     "Images decoded once, in a file on the disk from which batches are read."
 
     def __init__(

@@ -742,16 +742,17 @@ def state_numbers(
 # %% ../nbs/03_train.ipynb #63b180b5
 def write_atomically(
     path: Path,  # of the file
-    write,  # called with the path of a temporary file beside it, which it writes
-):
+    write,  # called with the path of a file of the same name in a temporary folder, which it writes
+):  # WriteError if that fails
     "Write a file so that at every moment either the old one or the whole new one is there."
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    folder = path.with_name(f".{path.name}.{os.getpid()}")
     with writing(path):
         try:
-            write(unfinished)
-            os.replace(unfinished, path)
+            folder.mkdir(exist_ok=True)
+            write(folder / path.name)
+            os.replace(folder / path.name, path)
         finally:
-            unfinished.unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
 # %% ../nbs/03_train.ipynb #dd68f543
 def checksum(
@@ -1065,7 +1066,10 @@ def _read_about(path):
         raise TrainingError(f"{path}: not CelebA's 40 attributes in their order, so this version of celeba_nb can't use it")
     if about["format"] > 1 and about["prepared"] != PREPARED:
         raise TrainingError(f"{path}: images prepared as {about['prepared']}, but this version of celeba_nb does {PREPARED}")
-    return about | {"recipe": recipe_from_dict(about["recipe"]), "data": about["data"], "machine": about["machine"]}
+    try:
+        return about | {"recipe": recipe_from_dict(about["recipe"]), "data": about["data"], "machine": about["machine"]}
+    except TrainingError as error:
+        raise TrainingError(f"{path}: {error}") from None
 
 
 def _read_arrays(path):

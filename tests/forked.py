@@ -135,11 +135,11 @@ def strace_problem():
     return "" if "attached" in line else f"strace may not attach to a process here ({line.strip()})"
 
 
-def start_traced(arguments, folder, log, when=None, **options):
-    "Start a command with strace at it, which kills it at a thread's call number `when`."
+def start_traced(arguments, folder, log, point=None, **options):
+    "Start a command with strace at it, which kills it at a point: (name of a call, its number among a thread's calls of it)."
     gate = folder / f"gate-{time.time_ns()}"
     command = Command(arguments, folder, gate=gate, **options)
-    inject = ["-e", f"inject={CALLS}:signal=KILL:when={when}"] if when else []
+    inject = ["-e", f"inject={point[0]}:signal=KILL:when={point[1]}"] if point else []
     tracer = subprocess.Popen(["strace", "-f", "-y", "-o", log, "-e", f"trace={CALLS}", *inject, "-p", str(command.pid)],
                               stderr=subprocess.PIPE, text=True)
     tracer.stderr.readline()  # "Process ... attached"
@@ -148,22 +148,22 @@ def start_traced(arguments, folder, log, when=None, **options):
 
 
 def traced_calls(log, inside):
-    "The calls in a log: (thread, its number there, name, path inside that folder or None)."
+    "The calls in a log: (thread, number among its calls of that name, name, path inside that folder or None)."
     numbers, found = {}, []
     for line in Path(log).read_text(errors="replace").splitlines():
         match = re.match(r"(\d+) +(\w+)\((.*)", line)
         if match:
             thread, name, rest = match.groups()
-            numbers[thread] = numbers.get(thread, 0) + 1
+            numbers[thread, name] = numbers.get((thread, name), 0) + 1
             paths = re.findall(r'[<"](/[^>"]*)[>"]', rest)
             ours = [str(Path(path).relative_to(inside)) for path in paths if path.startswith(f"{inside}/")]
-            found.append((thread, numbers[thread], name, ours[-1] if ours else None))
+            found.append((thread, numbers[thread, name], name, ours[-1] if ours else None))
     return found
 
 
 def kind_of(path):
     "A path without what differs from run to run: names that are hashes, numbers of processes, our own folders."
-    path = re.sub(r"[0-9a-f]{16,32}", "NAME", path)
+    path = re.sub(r"\.tmp\w{6}", ".tmp", re.sub(r"[0-9a-f]{16,32}", "NAME", re.sub(r"printed-\d+", "printed", path)))
     return re.sub(r"\.\d+(?=/|$)", ".PID", re.sub(r"^\d+/", "", path))
 
 

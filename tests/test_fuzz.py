@@ -3,6 +3,7 @@ memory than a bound.
 
 A few hundred mutated inputs are part of `make test`; `make faults` (CELEBA_NB_FAULTS=full) tries more than ten thousand.
 """
+import copy
 import io
 import json
 import os
@@ -97,9 +98,9 @@ def mutate_json(content, chance, others):
             if isinstance(node, dict) and chance.random() < 0.15:
                 del node[key]
             elif isinstance(node, dict) and chance.random() < 0.1:
-                node[chance.choice(["extra", "", "lrr", "model"])] = chance.choice(VALUES)
+                node[chance.choice(["extra", "", "lrr", "model"])] = copy.deepcopy(chance.choice(VALUES))
             else:
-                node[key] = chance.choice(VALUES)
+                node[key] = copy.deepcopy(chance.choice(VALUES))
             break
     if chance.random() < 0.05:
         depth = chance.choice([50, 5_000, 200_000])
