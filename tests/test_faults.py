@@ -151,7 +151,8 @@ class Attempts:
         assert self.kept.items() <= records(self.folder).items()
         assert result(self.folder) == self.whole
         left = {path.name for path in (self.folder / "out").iterdir() if path.name.startswith(".")}
-        assert not [name for name in left if not name.startswith((".runs", ".table", ".effects", ".study"))], left  # all small
+        small = [name for name in left if name.startswith((".runs", ".table", ".effects", ".study")) or name.endswith(".lock")]
+        assert left == set(small)
         counted = self.folder / "trainings"
         if self.name == "study":
             often = Counter(counted.read_text().split())
@@ -202,8 +203,8 @@ def test_killed_at_a_write(name, place, undisturbed, figure):
         if thread == main and path and path.startswith(("cache/", "out/", "result", ".result")):
             kinds.setdefault(f"{call} {kind_of(path)}", []).append((call, number))
     chance, hit = draw(f"{name} writes"), Counter()
-    points = [chance.choice(kinds[kind]) for kind in chance.sample(sorted(kinds), len(kinds))]  # of each kind one
-    points = points[: times(3, len(points))]
+    points = [chance.choice(kinds[kind]) for _ in range(2) for kind in chance.sample(sorted(kinds), len(kinds))]
+    points = points[: times(3, len(points))]  # of each kind two
     attempts = Attempts(place, name, undisturbed)
     for point in points:
         log = attempts.folder / "log"
@@ -409,9 +410,11 @@ def test_damaged_records_are_made_again(place, tmp_path, monkeypatch, figure):
         file = sorted(record.iterdir())[turn % len(list(record.iterdir()))]
         kinds[f"{file.name}: {spoil(file, chance)}"] += 1
         again, said = warned(PairedRuns(recipes, 1, tmp_path / "runs").run, labels, progress=False, weights=True)
-        assert len(said) == 1 and str(record) in said[0] and "made again" in said[0], (file.name, said)
+        if said or file.name != "SHA256SUMS":  # between a checksum and a name, a bit may flip and nothing is lost
+            assert len(said) == 1 and str(record) in said[0] and "made again" in said[0], (file.name, said)
         assert train.differences(whole, again.runs["a", 0]) == {}
         assert (record / "weights.safetensors").read_bytes() == weights
+        train.check_sums(record)
         for aside in (tmp_path / "runs").glob("*.damaged-*"):
             shutil.rmtree(aside)
     figure("damaged records, each named, put aside and made again", sum(kinds.values()), dict(kinds))
