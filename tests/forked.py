@@ -51,11 +51,11 @@ def _count_trainings(path):
 
 def _command(arguments, env, printed, gate, counted, file_limit, ordinary):
     "What the fork does."
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the command itself begins
     with open(printed, "wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     os.environ.update(env)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     if counted:
         _count_trainings(counted)
     while gate and not os.path.exists(gate):
@@ -68,6 +68,7 @@ def _command(arguments, env, printed, gate, counted, file_limit, ordinary):
     sys.argv = ["celeba-nb", *arguments]
     from celeba_nb.cli import app
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     app(arguments, prog_name="celeba-nb")
 
 
@@ -90,6 +91,11 @@ class Command:
 
     def _read(self):
         self.text = self.printed_path.read_bytes()
+
+    def begin(self, said=False):
+        "Wait until the fork is there, or even has said something."
+        while self.process.is_alive() and not (self.printed_path.exists() and self.printed_path.stat().st_size >= said):
+            time.sleep(0.001)
 
     def wait(self, seconds=None):
         "The exit code once it has ended; a negative one for a signal; None if it goes on after so many seconds."
