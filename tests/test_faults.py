@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from forked import Command, draw, kind_of, run, start_traced, strace_problem, traced_calls
+from joblib import Parallel, delayed
 
 from celeba_nb import ablation, train
 from celeba_nb.ablation import PairedRuns, study_recipes
@@ -247,6 +248,13 @@ def test_two_at_once(place, undisturbed, figure):
         assert len(often) == 4 and sum(often.values()) <= 4 + killed
         shutil.rmtree(folder)
     figure("two studies at once in one folder, one of them killed in every second turn: the same bits, no run made twice", rounds)
+
+
+def test_a_killed_worker_is_told_in_one_line(tmp_path):
+    with pytest.raises(train.TrainingError, match="was killed, perhaps for want of memory") as caught:
+        with ablation._broken_workers(tmp_path):
+            Parallel(2)(delayed(os._exit)(1) for _ in range(2))
+    assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_second_training_into_the_same_folder_is_refused(place):
