@@ -1,6 +1,7 @@
 # What a newcomer types. Each target sets up .venv when settings.ini, setup.py or pyproject.toml is newer than it.
 #   make study            the four methods, several seeds, the table and the verdicts
 #   make test             notebooks, tests, hygiene
+#   make faults           kill, fill, damage, deceive: the long version of these tests, and the figures of docs/faults.md
 #   make lab              JupyterLab in nbs/
 #   make docs             the site in docs/_build/html, from the same notebooks
 #   make outputs          run the notebooks from top to bottom and keep their outputs (sketch faces only)
@@ -13,6 +14,7 @@
 PYTHON ?= python3
 STUDY ?= --out runs/study
 TEST ?=
+FAULTS ?=
 LAB ?=
 DOCS ?=
 OUTPUTS ?=
@@ -28,13 +30,16 @@ git_problem = $(if $(shell command -v git),,git is missing: the tests ask it whi
 oldest = $(shell sed -n 's/^min_python *= *//p' settings.ini)
 stop_at = $(if $(strip $($(1))),$(error $(strip $($(1)))))
 
-.PHONY: study test lab docs outputs bench figures mutants clean
+.PHONY: study test faults lab docs outputs bench figures mutants clean
 
 study: .venv/ready
 	$(bin)/celeba-nb study $(STUDY)
 
 test: .venv/ready-dev
 	$(call stop_at,git_problem)@$(bin)/python -m pytest $(TEST)
+
+faults: .venv/ready-dev
+	@CELEBA_NB_FAULTS=full $(bin)/python -m pytest tests/test_faults.py tests/test_fuzz.py tests/test_security.py $(FAULTS)
 
 lab: .venv/ready-dev
 	$(bin)/jupyter lab nbs $(LAB)

@@ -1,4 +1,4 @@
-"""The course's study, training and evaluation as commands: `celeba-nb study`, `train`, `evaluate`, `report`, `sketch` and `bench`.
+"""The course's study, training and evaluation as commands: `celeba-nb study`, `train`, `evaluate`, `report`, `reproduce`, `sketch` and `bench`.
 
 Docs: https://celeba-nb.github.io/celeba_nb/cli.html.md"""
 
@@ -7,7 +7,8 @@ Docs: https://celeba-nb.github.io/celeba_nb/cli.html.md"""
 # %% auto #0
 __all__ = ['app', 'RootOption', 'JsonOption', 'OutOption', 'STUDY_SIZES', 'SKETCH_SIZES', 'RECIPE_FIELDS', 'one_line_errors',
            'write_json', 'records', 'open_labels', 'study_sizes', 'show_study', 'study', 'recipe_from_options',
-           'train_command', 'evaluate', 'evaluate_command', 'report_command', 'sketch', 'show_bench', 'bench_command']
+           'train_command', 'evaluate', 'evaluate_command', 'show_reproduction', 'reproduce_command', 'report_command',
+           'sketch', 'show_bench', 'bench_command']
 
 # %% ../nbs/14_cli.ipynb #c81ed2d3
 import json
@@ -22,13 +23,14 @@ from typing import Annotated
 import pandas as pd
 import typer
 
+from . import train as training
 from .ablation import Study, format_effects, format_table, save_study, study_recipes
 from .data import Batches, DataError, ImageCache, Labels, draw_rows, find_root, read_celeba
 from .few_labels import RECIPES
 from .metrics import report
 from .report import write_report
 from .scale import find_team
-from .sketch import make_sketch
+from .sketch import WriteError, make_sketch, writing
 from .speed import bench, summarize
 from .train import LAYOUTS, LOOK, Recipe, Run, TrainingError, compute_logits, cpu_threads, describe_machine, load, train
 
@@ -44,7 +46,7 @@ def one_line_errors(
     "Turn the package's errors into one line and exit code 1."
     try:
         yield
-    except (DataError, TrainingError, FileExistsError, NotADirectoryError, PermissionError) as error:
+    except (DataError, TrainingError, WriteError, FileExistsError, NotADirectoryError, PermissionError) as error:
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
@@ -67,8 +69,10 @@ def write_json(
 ):
     "Write a result for other programs."
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
+        training.write_atomically(path, lambda file: file.write_text(text))
 
 # %% ../nbs/14_cli.ipynb #b99211be
 def records(
@@ -317,6 +321,42 @@ def evaluate_command(
         for key in ("images", "accuracy", "balanced_accuracy", "mean_average_precision", "majority_accuracy"):
             typer.echo(f"{key.replace('_', ' '):24}" + (f"{found[key]:,}" if key == "images" else f"{found[key]:.4f}"))
         write_json(json_file, found | {"seconds": time.perf_counter() - began})
+
+# %% ../nbs/14_cli.ipynb #04baddca
+_RunFolder = Annotated[Path, typer.Argument(help="A run: what `celeba-nb train --out` wrote, or a run in a study's folder.")]
+
+
+def show_reproduction(
+    run: Run,  # that was made again
+    found: dict[str, float],  # as `celeba_nb.train.differences` gives them
+):
+    "Say whether a run came out the same, and if not, what might be the reason."
+    typer.echo(f"Made with: {run.machine.get('command') or 'an older version, which did not write its command down'}")
+    for key, (then, now) in training.changes_since(run).items():
+        typer.echo(f"Changed since: {key} was {then!r}, is {now!r}")
+    for what, by in found.items():
+        typer.echo(f"Differs: {what}, by {by:.2g} at most")
+    typer.echo("Another result." if found else f"The same, bit for bit: {', '.join(['history', *run.predictions])}"
+               + ", weights" * (run.weights is not None) + ".")
+
+
+@app.command("reproduce")
+def reproduce_command(
+    folder: _RunFolder,
+    root: RootOption = None,
+    json_file: JsonOption = None,
+):
+    """Make a run again from its record, and say whether it comes out the same, bit for bit.
+
+    Example: celeba-nb reproduce runs/model --root ~/celeba
+    """
+    with one_line_errors("Nothing was changed."):
+        run = load(folder)
+        found = training.reproduce(run, open_labels(root))
+        show_reproduction(run, found)
+        write_json(json_file, {"run": run.name, "same": not found, "differences": found, "changes": training.changes_since(run)})
+    if found:
+        raise typer.Exit(3)
 
 # %% ../nbs/14_cli.ipynb #c4dd49e1
 _Page = Annotated[Path, typer.Option("--out", help="The HTML file to write.")]

@@ -9,11 +9,13 @@ __all__ = ['ATTRIBUTES', 'SIZE', 'CHAIN', 'STICKY', 'SPREAD', 'SKIN', 'HAIR', 'O
            'INK', 'S', 'LAYERS', 'FACES_A_PERSON', 'sample_attributes', 'Face', 'dice', 'amount', 'oval', 'mirror',
            'mix', 'ramp', 'Sheet', 'Stencils', 'Shapes', 'Paper', 'Traits', 'Look', 'draw', 'background', 'hair_behind',
            'body', 'ears', 'earrings', 'head', 'skin', 'eyes', 'brows', 'nose', 'mouth', 'beard', 'hair_front',
-           'accessories', 'attribute_mask', 'plan_faces', 'make_sketch', 'sketch_face']
+           'accessories', 'attribute_mask', 'plan_faces', 'WriteError', 'writing', 'make_sketch', 'sketch_face']
 
 # %% ../nbs/00_sketch.ipynb #285c945f
+import io
 import json
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -996,7 +998,9 @@ def plan_faces(
 # %% ../nbs/00_sketch.ipynb #f25b86c0
 def _save_face(face: Face, path: Path):
     "Draw one face into a JPEG."
-    draw(face).save(path, quality=92)
+    file = io.BytesIO()  # Pillow itself doesn't notice when a disk that is nearly full takes half of a file
+    draw(face).save(file, "JPEG", quality=92)
+    path.write_bytes(file.getvalue())
 
 # %% ../nbs/00_sketch.ipynb #62a8c41f
 def _save_faces(faces: list, folder: Path, progress: bool = True):
@@ -1047,6 +1051,24 @@ def _check_wish(root: Path, train: int, valid: int, test: int, label_noise: floa
     if not 0 <= label_noise < 1:
         raise ValueError(f"label_noise is a share of the labels, from 0 to below 1, not {label_noise}")
 
+# %% ../nbs/00_sketch.ipynb #38826608
+class WriteError(OSError):
+    "A file or folder that can't be written: the message names it, says why and what to do."
+
+
+@contextmanager
+def writing(
+    path: Path,  # what is written inside the `with` block
+):
+    "Name what could not be written: the system's own error often doesn't."
+    try:
+        yield
+    except WriteError:
+        raise
+    except OSError as error:
+        raise WriteError(f"{path}: can't be written ({error.strerror or error}). Make room there, or choose a folder that you "
+                         "may write to, and do the same again.") from error
+
 # %% ../nbs/00_sketch.ipynb #82b8ec86
 def make_sketch(
     root: Path,  # the folder to make; FileExistsError if it holds anything
@@ -1060,13 +1082,14 @@ def make_sketch(
     "Draw a set of faces in CelebA's own layout: JPEGs, attributes, partition, identities."
     root = Path(root)
     _check_wish(root, train, valid, test, label_noise)
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as folder:
-        part = Path(folder) / root.name
-        _write_set(part, (train, valid, test), seed, label_noise, progress)
-        if root.exists():
-            root.rmdir()
-        part.rename(root)
+    with writing(root):
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as folder:
+            part = Path(folder) / root.name
+            _write_set(part, (train, valid, test), seed, label_noise, progress)
+            if root.exists():
+                root.rmdir()
+            part.rename(root)
     return root
 
 # %% ../nbs/00_sketch.ipynb #8fc79882

@@ -112,5 +112,5 @@ def test_command_line(python, tmp_path):
     command = python.with_name("celeba-nb")
     shown = subprocess.run([command, "--help"], cwd=tmp_path, capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
-    for name in ("study", "train", "evaluate", "sketch"):
+    for name in ("study", "train", "evaluate", "reproduce", "sketch"):
         assert name in shown.stdout

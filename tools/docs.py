@@ -26,7 +26,7 @@ URLS = PYPROJECT["project"]["urls"]
 REPOSITORY = f"{URLS['Repository']}/{{}}/{PYPROJECT['tool']['nbdev']['branch']}"
 DIRECTIVE = re.compile(r"^#\| *([\w-]+)(?:: *| +|$)(.*)\n?", re.M)
 EMPTY = inspect.Parameter.empty
-BESIDE = ["docs/glossary", "CONTRIBUTING", "CHANGELOG"]  # further pages, as the repository has them
+BESIDE = ["docs/glossary", "docs/promises", "docs/faults", "CONTRIBUTING", "CHANGELOG"]  # as the repository has them
 TABLE = "| parameter | what it is |\n| --- | --- |\n"
 
 

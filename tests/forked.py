@@ -1,0 +1,178 @@
+"""Runs celeba-nb's commands in forks of one process that has imported everything: an attempt costs its own work, no imports.
+
+Here are also the ways to disturb such a command: a signal at a moment or at a system call, a small limit for files, no rights.
+"""
+import multiprocessing
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+CONTEXT = multiprocessing.get_context("forkserver") if sys.platform != "win32" else None
+CALLS = ("write,pwrite64,writev,?rename,?renameat,renameat2,?mkdir,mkdirat,?unlink,unlinkat,?rmdir,fsync,ftruncate")
+
+
+def _give_up_privileges():
+    "From now on, root is held by the mode bits of files as everybody is (Linux: its capabilities 1 to 3 are given up)."
+    import ctypes
+
+    class Header(ctypes.Structure):
+        _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
+
+    class Sets(ctypes.Structure):
+        _fields_ = [("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32)]
+
+    libc, header, sets = ctypes.CDLL(None, use_errno=True), Header(0x20080522, 0), (Sets * 2)()
+    if libc.capget(ctypes.byref(header), sets):
+        raise OSError(ctypes.get_errno(), "capget")
+    for name in ("effective", "permitted", "inheritable"):
+        setattr(sets[0], name, getattr(sets[0], name) & ~0b1110)
+    if libc.capset(ctypes.byref(header), sets):
+        raise OSError(ctypes.get_errno(), "capset")
+
+
+def _count_trainings(path):
+    "From now on, a line in the file for each run that this process begins to make."
+    from celeba_nb import ablation
+
+    def counted(recipe, labels, *args, train=ablation.train, **options):
+        with open(path, "a") as file:
+            file.write(f"{ablation.run_name(recipe, labels.fingerprint)}\n")
+        return train(recipe, labels, *args, **options)
+
+    ablation.train = counted
+
+
+def _command(arguments, env, printed, gate, counted, file_limit, ordinary):
+    "What the fork does."
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the command itself begins
+    with open(printed, "wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.environ.update(env)
+    if counted:
+        _count_trainings(counted)
+    while gate and not os.path.exists(gate):
+        time.sleep(0.01)
+    if file_limit:
+        import resource
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+    if ordinary and os.getuid() == 0:
+        _give_up_privileges()
+    sys.argv = ["celeba-nb", *arguments]
+    from celeba_nb.cli import app
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    app(arguments, prog_name="celeba-nb")
+
+
+class Command:
+    "A command that is running, or has ended."
+
+    def __init__(self, arguments, folder, env=None, gate=None, counted=None, file_limit=None, ordinary=False):
+        self.printed_path = folder / f"printed-{time.time_ns()}"
+        if file_limit:  # a pipe has no size, so what is printed isn't limited
+            os.mkfifo(self.printed_path)
+            self.text = b""
+            self.reader = threading.Thread(target=self._read, daemon=True)
+            self.reader.start()
+        env = {"LOKY_MAX_CPU_COUNT": "1", "CELEBA_NB_CACHE": str(folder / "cache"), **(env or {})}
+        CONTEXT.set_forkserver_preload(["celeba_nb.cli"])
+        self.process = CONTEXT.Process(target=_command, args=(
+            [str(word) for word in arguments], env, self.printed_path, gate, counted, file_limit, ordinary))
+        self.process.start()
+        self.pid, self.began = self.process.pid, time.monotonic()
+
+    def _read(self):
+        self.text = self.printed_path.read_bytes()
+
+    def begin(self, said=False):
+        "Wait until the fork is there, or even has said something."
+        while self.process.is_alive() and not (self.printed_path.exists() and self.printed_path.stat().st_size >= said):
+            time.sleep(0.001)
+
+    def wait(self, seconds=None):
+        "The exit code once it has ended; a negative one for a signal; None if it goes on after so many seconds."
+        self.process.join(seconds)
+        return self.process.exitcode
+
+    def send(self, number):
+        if self.process.is_alive():
+            os.kill(self.pid, number)
+
+    @property
+    def printed(self):
+        if hasattr(self, "reader"):
+            self.reader.join(10)
+            return self.text.decode()
+        return self.printed_path.read_text(errors="replace")
+
+
+def run(arguments, folder, **options):
+    "Run a command to its end: (exit code, what it printed)."
+    command = Command(arguments, folder, **options)
+    code = command.wait(300)
+    if code is None:
+        command.send(signal.SIGKILL)
+        raise TimeoutError(f"{arguments} went on for more than 300 s:\n{command.printed}")
+    return code, command.printed
+
+
+# ---- strace: a signal at the n-th system call that writes
+
+
+def strace_problem():
+    "Why strace can't be used here, or an empty text."
+    if sys.platform != "linux":
+        return "strace is Linux's"
+    if not shutil.which("strace"):
+        return "strace is not installed"
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"]) as sleeper:
+        tried = subprocess.Popen(["strace", "-p", str(sleeper.pid)], stderr=subprocess.PIPE, text=True)
+        line = tried.stderr.readline()
+        sleeper.kill()
+        tried.wait()
+    return "" if "attached" in line else f"strace may not attach to a process here ({line.strip()})"
+
+
+def start_traced(arguments, folder, log, point=None, **options):
+    "Start a command with strace at it, which kills it at a point: (name of a call, its number among a thread's calls of it)."
+    gate = folder / f"gate-{time.time_ns()}"
+    command = Command(arguments, folder, gate=gate, **options)
+    inject = ["-e", f"inject={point[0]}:signal=KILL:when={point[1]}"] if point else []
+    tracer = subprocess.Popen(["strace", "-f", "-y", "-o", log, "-e", f"trace={CALLS}", *inject, "-p", str(command.pid)],
+                              stderr=subprocess.PIPE, text=True)
+    tracer.stderr.readline()  # "Process ... attached"
+    gate.touch()
+    return command, tracer
+
+
+def traced_calls(log, inside):
+    "The calls in a log: (thread, number among its calls of that name, name, path inside that folder or None)."
+    numbers, found = {}, []
+    for line in Path(log).read_text(errors="replace").splitlines():
+        match = re.match(r"(\d+) +(\w+)\((.*)", line)
+        if match:
+            thread, name, rest = match.groups()
+            numbers[thread, name] = numbers.get((thread, name), 0) + 1
+            paths = re.findall(r'[<"](/[^>"]*)[>"]', rest)
+            ours = [str(Path(path).relative_to(inside)) for path in paths if path.startswith(f"{inside}/")]
+            found.append((thread, numbers[thread, name], name, ours[-1] if ours else None))
+    return found
+
+
+def kind_of(path):
+    "A path without what differs from run to run: names that are hashes, numbers of processes, our own folders."
+    path = re.sub(r"\.tmp\w{6}", ".tmp", re.sub(r"[0-9a-f]{16,32}", "NAME", re.sub(r"printed-\d+", "printed", path)))
+    return re.sub(r"\.\d+(?=/|$)", ".PID", re.sub(r"^\d+/", "", path))
+
+
+def draw(seed):
+    "A source of chance."
+    return random.Random(seed)

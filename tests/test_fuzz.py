@@ -1,0 +1,483 @@
+"""Whatever lies in a file: the right result, or one of the package's own errors. Never another error, a hang, a crash, or more
+memory than a bound.
+
+A few hundred mutated inputs are part of `make test`; `make faults` (CELEBA_NB_FAULTS=full) tries more than ten thousand.
+"""
+import copy
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import struct
+import sys
+import traceback
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from forked import CONTEXT
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from layouts import as_csv, as_parquet, as_zip
+from PIL import Image
+
+from celeba_nb import data, train
+from celeba_nb.data import DataError, ImageCache, decode, read_celeba
+from celeba_nb.sketch import ATTRIBUTES, WriteError, make_sketch
+from celeba_nb.train import Recipe, TrainingError, recipe_from_dict
+
+FULL = os.environ.get("CELEBA_NB_FAULTS") == "full"
+TIMES = 500 if FULL else 12  # mutated inputs of each kind
+MEMORY = 3 << 30  # bytes of addresses that a reader may have beyond what its process has
+SECONDS = 20  # for one input
+OWN = (DataError, TrainingError, WriteError)
+EDGES = [b"\0", b"\xff", b"\x7f", b"\x80", b"-1", b"0", b"99999999999999999999", b"1e999", b"NaN", b"\n", b" ", b",", b'"',
+         b"\r\n", b"../", b"{}", b"[", b"null", b"\xff\xff\xff\xff", b"\x00\x00\x00\x80", b"\xed\xa0\x80", "½²٣".encode()]
+quick = settings(max_examples=300 if FULL else 30, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+# ---- mutations
+
+
+def mutate(content, chance, others):
+    "A few changes, anywhere: bits, bytes, pieces taken out, doubled, moved, put in, of another file, or cut off."
+    content = bytearray(content)
+    for _ in range(chance.choice([1, 1, 1, 2, 4, 8])):
+        at = chance.randrange(len(content) + 1)
+        to = min(len(content), at + chance.choice([1, 2, 4, 16, 256, 4096]))
+        match chance.randrange(9):
+            case 0 | 1:
+                if at < len(content):
+                    content[at] ^= 1 << chance.randrange(8)
+            case 2:
+                content[at:to] = chance.randbytes(to - at)
+            case 3:
+                del content[at:to]
+            case 4:
+                content[at:at] = content[at:to] * chance.choice([1, 2, 50])
+            case 5:
+                content[at:at] = chance.choice(EDGES)
+            case 6:
+                content[at : at + 1] = chance.choice(EDGES)
+            case 7:
+                other = chance.choice(others)
+                start = chance.randrange(len(other) + 1)
+                content[at:to] = other[start : start + to - at]
+            case 8:
+                del content[at:]
+    return bytes(content)
+
+
+VALUES = [None, True, False, 0, -1, 1, 2**31, 2**63, 10**400, 0.5, -0.0, 1e308, float("nan"), float("inf"), "", "auto",
+          "os.system", "celeba_nb.train.bce", "celeba_nb.ablation.end_with",
+          [], {}, [[]], {"": 0}, "x" * 1000, [1e9] * 3, "\ud800", "../.."]
+
+
+def mutate_json(content, chance, others):
+    "Another value somewhere in a JSON file, a key more or less; sometimes bytes."
+    if chance.random() < 0.3:
+        return mutate(content, chance, others)
+    tree = json.loads(content)
+    for _ in range(chance.choice([1, 1, 2, 5])):
+        node = tree
+        while True:
+            keys = list(node) if isinstance(node, dict) else list(range(len(node)))
+            if not keys:
+                break
+            key = chance.choice(keys)
+            if isinstance(node[key], dict | list) and node[key] and chance.random() < 0.7:
+                node = node[key]
+                continue
+            if isinstance(node, dict) and chance.random() < 0.15:
+                del node[key]
+            elif isinstance(node, dict) and chance.random() < 0.1:
+                node[chance.choice(["extra", "", "lrr", "model"])] = copy.deepcopy(chance.choice(VALUES))
+            else:
+                node[key] = copy.deepcopy(chance.choice(VALUES))
+            break
+    if chance.random() < 0.05:
+        depth = chance.choice([50, 5_000, 200_000])
+        return b"[" * depth + b"]" * depth
+    return json.dumps(tree).encode("utf-8", "surrogatepass")
+
+
+# ---- the doors: what is mutated, and who reads it
+
+
+def check_labels(root):
+    labels = read_celeba(root)
+    assert labels.attributes.shape == (len(labels), 40) and labels.attributes.to_numpy().dtype == bool
+    assert list(labels.attributes.columns) == list(ATTRIBUTES) and labels.attributes.index.is_unique
+    assert labels.split.isin(data.SPLITS).all() and len(labels.split) == len(labels) > 0
+    assert labels.identity is None or labels.identity.dtype == np.int64
+    assert len(labels.fingerprint) == 32
+
+
+def check_images(root):
+    labels = read_celeba(root)
+    shutil.rmtree(root.parent / "cache", ignore_errors=True)
+    cache = ImageCache(labels, 8, folder=root.parent / "cache", progress=False)
+    assert cache[cache.rows].shape == (len(labels), 3, 8, 8)
+
+
+def check_run(folder):
+    train.write_sums(folder)  # as somebody would who means to deceive us
+    run = train.load(folder)
+    assert list(train._part_problems(run)) == []
+    if run.weights is not None and run.recipe.model == "celeba_nb.model.AttributeCNN":
+        run.net()
+
+
+def check_checkpoint(folder):
+    state = train.new_state(train.load(folder).recipe, 1)
+    train.load_checkpoint(state, folder / "model.checkpoint.safetensors", "a name")
+
+
+def check_image(path):
+    image = decode(path.read_bytes(), 16)
+    assert image.shape == (3, 16, 16) and image.dtype == torch.uint8
+
+
+def check_speeds(path):
+    speeds = train._known_speeds(path, "a machine")
+    assert speeds is None or train.choose_way(speeds) in train.WAYS
+
+
+DOORS = {  # what is mutated -> (file in the folder of specimens, how, who reads it, what he is given)
+    "attributes, text": ("text/list_attr_celeba.txt", mutate, check_labels, "text"),
+    "partition, text": ("text/list_eval_partition.txt", mutate, check_labels, "text"),
+    "identities": ("text/identity_CelebA.txt", mutate, check_labels, "text"),
+    "attributes, CSV": ("csv/list_attr_celeba.csv", mutate, check_labels, "csv"),
+    "partition, CSV": ("csv/list_eval_partition.csv", mutate, check_labels, "csv"),
+    "parquet": ("parquet/data/test-00000-of-00001.parquet", mutate, check_images, "parquet"),
+    "zip archive": ("zip/img_align_celeba.zip", mutate, check_images, "zip"),
+    "an image of a folder": ("text/img_align_celeba/000001.jpg", mutate, check_images, "text"),
+    "recipe.json": ("model/recipe.json", mutate_json, check_run, "model"),
+    "metrics.json": ("model/metrics.json", mutate_json, check_run, "model"),
+    "history.csv": ("model/history.csv", mutate, check_run, "model"),
+    "predictions.npz": ("model/predictions.npz", mutate, check_run, "model"),
+    "weights.safetensors": ("model/weights.safetensors", mutate, check_run, "model"),
+    "checkpoint": ("model/model.checkpoint.safetensors", mutate, check_checkpoint, "model"),
+    "machine.json": ("machine.json", mutate_json, check_speeds, "machine.json"),
+    "JPEG": ("images/a.jpg", mutate, check_image, "images/a.jpg"),
+    "JPEG, progressive": ("images/b.jpg", mutate, check_image, "images/b.jpg"),
+    "PNG": ("images/a.png", mutate, check_image, "images/a.png"),
+    "WebP": ("images/a.webp", mutate, check_image, "images/a.webp"),
+    "BMP": ("images/a.bmp", mutate, check_image, "images/a.bmp"),
+    "GIF": ("images/a.gif", mutate, check_image, "images/a.gif"),
+}
+
+
+@pytest.fixture(scope="module")
+def specimens(tmp_path_factory):
+    "A good file of each kind."
+    folder = tmp_path_factory.mktemp("fuzz")
+    text = make_sketch(folder / "text", 4, 2, 2, progress=False)
+    as_csv(text, folder / "csv"), as_zip(text, folder / "zip"), as_parquet(text, folder / "parquet")
+    small = Recipe(train_images=4, size=8, epochs=1, threads=1, precision="float32", layout="contiguous",
+                   model_args={"channels": [2, 2, 2], "hidden": 2})
+    run = train.train(small, read_celeba(text), folder / "model", progress=False)
+    train.save_checkpoint(train.new_state(run.recipe, 1), folder / "model" / "model.checkpoint.safetensors", "a name")
+    (folder / "machine.json").write_text(json.dumps({"a machine": {" ".join(way): 100.0 for way in train.WAYS}}))
+    (folder / "images").mkdir()
+    picture = Image.open(text / "img_align_celeba" / "000001.jpg").resize((40, 50))
+    picture.save(folder / "images" / "b.jpg", progressive=True)
+    for kind in ("jpg", "png", "webp", "bmp", "gif"):
+        picture.save(folder / "images" / f"a.{kind}")
+    return folder
+
+
+class Hang(BaseException):
+    "An input took too long."
+
+
+def stop(number, frame):
+    raise Hang
+
+
+def fuzz(door, specimens, folder, times, seed):
+    "In a process of its own: try mutated files at a door, and write down what came of them."
+    import resource
+
+    file, mutation, reader, given_to = DOORS[door]
+    place = folder / "now"
+    shutil.copytree(specimens, place)
+    others = [path.read_bytes() for path in sorted(specimens.rglob("*")) if path.is_file()][:40]
+    content, chance, counts = (specimens / file).read_bytes(), random.Random(f"{door} {seed}"), Counter()
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE") if sys.platform == "linux" else 0
+    if used:
+        resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
+    signal.signal(signal.SIGALRM, stop)
+    for _ in range(times):
+        (place / file).write_bytes(mutation(content, chance, others))
+        signal.alarm(SECONDS)
+        try:
+            reader(place / given_to)
+            counts["read"] += 1
+        except OWN as error:
+            counts["refused"] += 1
+            assert str(error), "an error without a word"
+        finally:
+            signal.alarm(0)
+    (folder / "counts.json").write_text(json.dumps(counts))
+
+
+def fuzz_quietly(*arguments):
+    import warnings
+
+    warnings.simplefilter("ignore")
+    try:
+        fuzz(*arguments)
+    except BaseException:
+        (arguments[2] / "traceback.txt").write_text(traceback.format_exc())
+        raise
+
+
+def in_a_process(target, *arguments, seconds):
+    "The exit code of a fork that calls the target; None: it took too long, and was killed."
+    CONTEXT.set_forkserver_preload(["celeba_nb.cli"])
+    process = CONTEXT.Process(target=target, args=arguments)
+    process.start()
+    process.join(seconds)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+        return None
+    return process.exitcode
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of memory are Unix's")
+@pytest.mark.parametrize("door", DOORS)
+def test_mutated(door, specimens, tmp_path, figure):
+    code = in_a_process(fuzz_quietly, door, specimens, tmp_path, TIMES, 0, seconds=60 + TIMES * 2)
+    said = tmp_path / "traceback.txt"
+    assert code == 0, f"exit code {code}; see {tmp_path / 'now' / DOORS[door][0]}\n" + (said.read_text() if said.exists() else "")
+    counts = json.loads((tmp_path / "counts.json").read_text())
+    assert sum(counts.values()) == TIMES
+    figure("mutated inputs: the right result or one of the package's own errors", TIMES,
+           {f"{door}, {what}": number for what, number in counts.items()})
+
+
+# ---- absurd on purpose
+
+
+def png_header(width, height):
+    "A PNG that claims a size."
+    import zlib
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    rows = zlib.compress(bytes(10_000))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)) + chunk(b"IDAT", rows)
+
+
+def gif_header(width, height):
+    size = struct.pack("<HH", width, height)
+    return b"GIF89a" + size + b"\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0" + size + b"\0"
+
+
+def bmp_header(width, height):
+    return b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
+
+
+def jpeg_header(width, height, before=b""):
+    frame = b"\xff\xc0" + struct.pack(">HBHHB", 17, 8, height, width, 3) + b"\x01\x22\x00\x02\x11\x01\x03\x11\x01"
+    return b"\xff\xd8" + before + frame + b"\xff\xd9"
+
+
+BOMBS = {
+    "JPEG": jpeg_header(65535, 65535),
+    "JPEG behind fill bytes": jpeg_header(65535, 65535, before=b"\xff" * 100),
+    "JPEG behind rubbish": jpeg_header(65535, 65535, before=b"\xff\xe0\x00\x10" + b"x" * 40),
+    "PNG": png_header(2**31 - 1, 2**31 - 1), "PNG, a line": png_header(2**31 - 1, 1), "GIF": gif_header(65535, 65535),
+    "BMP": bmp_header(2**31 - 1, 2**31 - 1), "BMP, upside down": bmp_header(100_000, -100_000),
+}
+
+
+def decode_bomb(name):
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
+    with pytest.raises(DataError):
+        decode(BOMBS[name], 16)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's here")
+@pytest.mark.parametrize("name", BOMBS)
+def test_an_image_of_absurd_size(name, figure):
+    assert in_a_process(decode_bomb, name, seconds=120) == 0
+    figure("bombs and absurd sizes, refused within a bound of memory", 1)
+
+
+@pytest.mark.parametrize("size", [data.LARGEST_FILE + 1, 2**40])
+def test_an_image_file_too_large(size, specimens, tmp_path, figure):
+    "A file with holes takes no room on the disk."
+    root = Path(shutil.copytree(specimens / "text", tmp_path / "set"))
+    try:
+        os.truncate(root / "img_align_celeba" / "000001.jpg", size)
+    except OSError:
+        pytest.skip(f"this file system has no files of {size:,} bytes")
+    with pytest.raises(DataError, match="000001.jpg"):
+        ImageCache(read_celeba(root), 8, folder=tmp_path / "cache", progress=False)
+    figure("bombs and absurd sizes, refused within a bound of memory", 1)
+
+
+def test_a_zip_bomb(specimens, tmp_path, figure):
+    "200 MB of zeros in 200 kB."
+    root = as_zip(specimens / "text", tmp_path / "set")
+    with zipfile.ZipFile(root / "img_align_celeba.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(1, 9):
+            archive.writestr(f"{number:06d}.jpg", bytes(200_000_000 if number == 3 else 100))
+    with pytest.raises(DataError, match="000003.jpg"):
+        ImageCache(read_celeba(root), 8, folder=tmp_path / "cache", progress=False)
+    figure("bombs and absurd sizes, refused within a bound of memory", 1)
+
+
+@pytest.mark.parametrize("shape", ["(1000000000, 40)", "(10**15,)", f"({2**62},)", "(-1, 40)"])
+def test_predictions_of_absurd_shape(shape, specimens, tmp_path, figure):
+    folder = Path(shutil.copytree(specimens / "model", tmp_path / "model"))
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {eval(shape)}, }}".ljust(117) + "\n"
+    member = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode()
+    with zipfile.ZipFile(folder / "predictions.npz", "w") as archive:
+        archive.writestr("test.npy", member)
+    train.write_sums(folder)
+    with pytest.raises(TrainingError, match="predictions.npz"):
+        train.load(folder)
+    figure("bombs and absurd sizes, refused within a bound of memory", 1)
+
+
+def test_predictions_that_unpack_without_end(specimens, tmp_path, monkeypatch, figure):
+    folder = Path(shutil.copytree(specimens / "model", tmp_path / "model"))
+    monkeypatch.setattr(train, "LARGEST_RECORD", 1_000_000)
+    np.savez_compressed(folder / "predictions.npz", test=np.zeros(1_000_000))
+    train.write_sums(folder)
+    with pytest.raises(TrainingError, match="8,000,.* bytes when unpacked"):
+        train.load(folder)
+    figure("bombs and absurd sizes, refused within a bound of memory", 1)
+
+
+def test_a_recipe_that_asks_for_terabytes(specimens, tmp_path, figure):
+    "The weights don't fit it, which is noticed before any memory is asked for."
+    run = train.load(specimens / "model")
+    huge = train.replace(run, recipe=train.replace(run.recipe, model_args={"hidden": 10**9}))
+    with pytest.raises(TrainingError, match="don't fit"):
+        huge.net()
+    figure("bombs and absurd sizes, refused within a bound of memory", 1)
+
+
+def test_parquet_that_promises_more_rows_than_it_has(specimens, tmp_path, figure):
+    root = Path(shutil.copytree(specimens / "parquet", tmp_path / "set"))
+    file = next(root.glob("*/test-*.parquet"))
+    table = pq.read_table(file)
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    content, count = buffer.getvalue(), struct.pack("<B", len(table) * 2)  # thrift writes small numbers doubled
+    places = [at for at in range(len(content) - 400, len(content)) if content[at : at + 1] == count]
+    for at in places:
+        file.write_bytes(content[:at] + b"\xfe" + content[at + 1 :])
+        try:
+            check_labels(root)
+        except DataError:
+            pass
+    figure("bombs and absurd sizes, refused within a bound of memory", 1)
+
+
+@pytest.mark.parametrize("column", ["image", "celeb_id", "Bald"])
+@pytest.mark.parametrize("kind", [pa.string(), pa.float64(), pa.list_(pa.int64()), pa.binary(), pa.timestamp("s"), pa.null()])
+def test_parquet_columns_of_another_kind(column, kind, specimens, tmp_path):
+    root = Path(shutil.copytree(specimens / "parquet", tmp_path / "set"))
+    file = next(root.glob("*/test-*.parquet"))
+    table = pq.read_table(file)
+    at = table.schema.get_field_index(column)
+    pq.write_table(table.set_column(at, column, pa.nulls(len(table), kind)), file)
+    try:
+        check_labels(root)
+    except DataError as error:
+        assert file.name in str(error)
+
+
+# ---- properties
+
+
+@quick
+@given(st.binary(max_size=300))
+def test_no_bytes_but_images_are_images(content):
+    with pytest.raises(DataError):
+        decode(content, 8)
+
+
+@quick
+@given(st.binary(max_size=100))
+def test_the_size_of_a_jpeg_is_a_number_or_none(content):
+    pixels = data._jpeg_pixels(b"\xff\xd8" + content)
+    assert pixels is None or 0 <= pixels < 2**32
+
+
+names = st.text(st.characters(codec="utf-8", exclude_characters="/\\:\0", exclude_categories=["Z", "C"]), min_size=1, max_size=12)
+tables = st.lists(st.tuples(names.filter(lambda name: name not in (".", "..") and "\ufeff" not in name),
+                            st.lists(st.booleans(), min_size=40, max_size=40), st.sampled_from([0, 1, 2]),
+                            st.integers(-(10**17), 10**17)), min_size=1, max_size=6, unique_by=lambda row: row[0])
+
+
+@quick
+@given(tables)
+def test_what_was_written_is_what_is_read(tmp_path_factory, rows):
+    "Label files in CelebA's form, whatever the names."
+    root = tmp_path_factory.mktemp("set")
+    lines = [str(len(rows)), " ".join(ATTRIBUTES), *(f"{name} " + " ".join("1" if v else "-1" for v in values)
+                                                     for name, values, *_ in rows)]
+    (root / "list_attr_celeba.txt").write_text("\n".join(lines), encoding="utf-8")
+    (root / "list_eval_partition.txt").write_text("\n".join(f"{name} {split}" for name, _, split, _ in rows), encoding="utf-8")
+    (root / "identity_CelebA.txt").write_text("\n".join(f"{name} {person}" for name, *_, person in rows), encoding="utf-8")
+    archive = root / "img_align_celeba.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for name, *_ in rows:
+            file.writestr(name, b"x")
+    labels = read_celeba(root)
+    for name, values, split, person in rows:
+        at = labels.attributes.index.get_loc(name)
+        assert labels.attributes.iloc[at].tolist() == values
+        assert labels.split.iloc[at] == data.SPLITS[split] and labels.identity.iloc[at] == person
+    shutil.rmtree(root)
+
+
+anything = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+                        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3))
+fields = sorted(field.name for field in train.fields(Recipe))
+
+
+@quick
+@given(st.dictionaries(st.sampled_from(fields) | st.text(max_size=10), anything, max_size=4) | anything)
+def test_any_choices_are_a_recipe_or_refused(choices):
+    try:
+        recipe = recipe_from_dict(choices)
+    except TrainingError:
+        return
+    assert recipe_from_dict(json.loads(json.dumps(train.asdict(recipe)))) == recipe
+
+
+@quick
+@given(lr=st.floats(0, exclude_min=True, allow_infinity=False), average=st.floats(0, 1, exclude_max=True), seed=st.integers(0),
+       epochs=st.integers(1), threads=st.just("auto") | st.integers(1), train_images=st.none() | st.integers(1),
+       optimizer=st.sampled_from(sorted(train.OPTIMIZERS)), schedule=st.sampled_from(train.CHOICES["schedule"]))
+def test_recipes_come_back_from_json(**choices):
+    recipe = Recipe(**choices)
+    again = recipe_from_dict(json.loads(json.dumps(train.asdict(recipe))))
+    assert again == recipe and train.run_name(again, "data") == train.run_name(recipe, "data")
+
+
+@quick
+@given(st.binary(min_size=4, max_size=40), st.integers(0), st.text(max_size=5))
+def test_a_flipped_bit_changes_the_checksum(content, bit, text):
+    tensor = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+    other = tensor.clone()
+    other[bit // 8 % len(other)] ^= 1 << bit % 8
+    assert train.checksum({"a": tensor}, text) != train.checksum({"a": other}, text)
