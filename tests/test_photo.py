@@ -14,7 +14,17 @@ import torch
 from PIL import Image, ImageOps
 
 from celeba_nb.data import DataError, find_root, read_celeba
-from celeba_nb.photo import MAX_PIXELS, Similarity, cut_out, export_onnx, find_faces, load_dlib, open_photo, predict_photo, put_face
+from celeba_nb.photo import (
+    MAX_PIXELS,
+    Similarity,
+    cut_out,
+    export_onnx,
+    find_faces,
+    load_dlib,
+    open_photo,
+    predict_photo,
+    put_face,
+)
 from celeba_nb.sketch import ATTRIBUTES
 from celeba_nb.train import Recipe, TrainingError, load, train
 from tools.notebooks import ROOT, notebook_command, read, run, solved, write
