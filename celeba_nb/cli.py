@@ -1,4 +1,4 @@
-"""The course's study, training and evaluation as commands: `celeba-nb study`, `train`, `evaluate`, `report`, `reproduce`, `sketch` and `bench`.
+"""The course as commands: `celeba-nb study`, `train`, `evaluate`, `predict`, `export`, `report`, `reproduce`, `sketch` and `bench`.
 
 Docs: https://celeba-nb.github.io/celeba_nb/cli.html.md"""
 
@@ -7,14 +7,16 @@ Docs: https://celeba-nb.github.io/celeba_nb/cli.html.md"""
 # %% auto #0
 __all__ = ['app', 'RootOption', 'JsonOption', 'OutOption', 'STUDY_SIZES', 'SKETCH_SIZES', 'RECIPE_FIELDS', 'one_line_errors',
            'write_json', 'records', 'open_labels', 'study_sizes', 'show_study', 'study', 'recipe_from_options',
-           'train_command', 'evaluate', 'evaluate_command', 'show_reproduction', 'reproduce_command', 'report_command',
-           'sketch', 'show_bench', 'bench_command']
+           'train_command', 'evaluate', 'evaluate_command', 'photo_answer', 'show_answer', 'predict_command',
+           'export_command', 'show_reproduction', 'reproduce_command', 'report_command', 'sketch', 'show_bench',
+           'bench_command']
 
 # %% ../nbs/14_cli.ipynb #c81ed2d3
 import json
 import math
 import os
 import time
+import warnings
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
@@ -28,15 +30,16 @@ from .ablation import Study, format_effects, format_table, save_study, study_rec
 from .data import Batches, DataError, ImageCache, Labels, draw_rows, find_root, read_celeba
 from .few_labels import RECIPES
 from .metrics import report
+from .photo import export_onnx, predict_photo
 from .report import write_report
 from .scale import find_team
-from .sketch import WriteError, make_sketch, writing
+from .sketch import ATTRIBUTES, WriteError, make_sketch, writing
 from .speed import bench, summarize
 from .train import LAYOUTS, LOOK, Recipe, Run, TrainingError, compute_logits, cpu_threads, describe_machine, load, train
 
 # %% ../nbs/14_cli.ipynb #e001c140
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
-                  help="Facial attributes on CelebA: draw sketch faces, train, evaluate, and run the study.")
+                  help="Facial attributes on CelebA: draw sketch faces, train, evaluate, ask about photos, and run the study.")
 
 # %% ../nbs/14_cli.ipynb #5b74857f
 @contextmanager
@@ -321,6 +324,83 @@ def evaluate_command(
         for key in ("images", "accuracy", "balanced_accuracy", "mean_average_precision", "majority_accuracy"):
             typer.echo(f"{key.replace('_', ' '):24}" + (f"{found[key]:,}" if key == "images" else f"{found[key]:.4f}"))
         write_json(json_file, found | {"seconds": time.perf_counter() - began})
+
+# %% ../nbs/14_cli.ipynb #11394e43
+def photo_answer(
+    path: Path,  # of a photo
+    run: Run,  # with weights
+) -> dict:  # photo, faces: a list of {box, way, probabilities}; error: a sentence, or None
+    "What `predict_photo` says of a file, for JSON."
+    try:
+        table = predict_photo(path, run)
+    except DataError as error:
+        return {"photo": str(path), "faces": [], "error": str(error)}
+    faces = [{"box": [int(row[side]) for side in ("left", "top", "right", "bottom")], "way": row["way"],
+              "probabilities": {name: float(row[name]) for name in ATTRIBUTES}} for _, row in table.iterrows()]
+    return {"photo": str(path), "faces": faces, "error": None}
+
+# %% ../nbs/14_cli.ipynb #6cc42627
+def show_answer(
+    answer: dict,  # as `photo_answer` gives it
+):
+    "Print what was found in a photo; what went wrong goes to the error stream."
+    if answer["error"]:
+        return typer.echo(f"Error: {answer['error']}", err=True)
+    if not answer["faces"]:
+        return typer.echo(f"{answer['photo']}: no face found")
+    for number, face in enumerate(answer["faces"], 1):
+        likely = sorted(((p, name) for name, p in face["probabilities"].items() if p > 0.5), reverse=True)
+        said = ", ".join(f"{name.replace('_', ' ')} {p:.0%}" for p, name in likely) or "nothing above 50%"
+        left, top, right, bottom = face["box"]
+        typer.echo(f"{answer['photo']}, face {number} of {len(answer['faces'])} ({left}, {top} to {right}, {bottom}): {said}")
+
+# %% ../nbs/14_cli.ipynb #c4af98af
+_Photos = Annotated[list[Path], typer.Argument(help="Photos: JPEG, PNG, WebP, HEIC (with pillow-heif) ...")]
+_Model = Annotated[Path, typer.Option("--model", help="What `celeba-nb train --out` wrote.", show_default=False)]
+
+
+@app.command("predict")
+def predict_command(
+    photos: _Photos,
+    model_folder: _Model,
+    json_file: JsonOption = None,
+):
+    """Find the faces in photos, and say which of the 40 attributes a trained network sees.
+
+    Everything happens on this machine. Faces are found with dlib (pip install 'celeba_nb[photo]').
+
+    Example: celeba-nb predict me.jpg friends.png --model runs/model --json answers.json
+    """
+    with one_line_errors("Nothing was written."), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        began, run, answers = time.perf_counter(), load(model_folder), []
+        for path in photos:
+            answers.append(photo_answer(path, run))
+            show_answer(answers[-1])
+        for text in {str(warning.message) for warning in caught if "dlib" in str(warning.message)}:
+            typer.echo(f"Warning: {text}", err=True)
+        write_json(json_file, {"model": run.name, "photos": answers, "seconds": time.perf_counter() - began})
+        if not any(answer["faces"] for answer in answers) or any(answer["error"] for answer in answers):
+            raise typer.Exit(1)
+
+# %% ../nbs/14_cli.ipynb #e64d7728
+_Onnx = Annotated[Path, typer.Option("--out", help="The ONNX file to write.")]
+
+
+@app.command("export")
+def export_command(
+    folder: _Folder,
+    out: _Onnx = Path("model.onnx"),
+):
+    """Write a trained network as ONNX: pixels (n, 3, size, size) in, 40 probabilities out.
+
+    It needs the extra `export` (pip install 'celeba_nb[export]'); onnxruntime checks the file before it is kept.
+
+    Example: celeba-nb export runs/model --out model.onnx
+    """
+    with one_line_errors("Nothing was written."):
+        off = export_onnx(load(folder), out)
+        typer.echo(f"Written: {out} (onnxruntime's probabilities differ from PyTorch's by at most {off:.0e})")
 
 # %% ../nbs/14_cli.ipynb #04baddca
 _RunFolder = Annotated[Path, typer.Argument(help="A run: what `celeba-nb train --out` wrote, or a run in a study's folder.")]
