@@ -13,8 +13,6 @@ __all__ = ['TEMPLATES', 'FRAME', 'LINES', 'ROWS', 'NEEDED', 'METRICS', 'GROUPS',
 
 # %% ../nbs/13a_report.ipynb #cbda9277
 import warnings
-import zipfile
-import zlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +22,6 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
-from safetensors import SafetensorError
 
 from . import metrics
 from .ablation import bootstrap_counts, people
@@ -196,11 +193,7 @@ def read_model(
     folder: Path,  # what `celeba-nb train --out` wrote
 ) -> Run:  # TrainingError, in one line, if a file is missing or damaged
     "Read a trained model's folder, and refuse one that can't be right."
-    try:
-        run = load(folder)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, SafetensorError) as error:
-        raise TrainingError(f"{folder}: a file in it can't be read ({str(error).splitlines()[0]}): copy it again, or train "
-                            "the model again") from None
+    run = load(folder)
     for problem in model_problems(run):
         raise TrainingError(f"{folder}: {problem}: copy it again, or train the model again")
     return run
