@@ -464,11 +464,11 @@ def effect_rows(
 
 # %% ../nbs/05_ablation.ipynb #d23ecfbd
 def percent(
-    value: float,  # a fraction
+    value: float,  # a fraction; NaN where there is none
     sign: bool = False,  # show the sign of a difference
 ) -> str:
     "A fraction in percent (or a difference of fractions in points), two decimals."
-    return f"{100 * value:{'+' if sign else ''}.2f}"
+    return "–" if np.isnan(value) else f"{100 * value:{'+' if sign else ''}.2f}"
 
 # %% ../nbs/05_ablation.ipynb #b5cc5616
 def format_table(
@@ -497,8 +497,8 @@ def format_effects(
 
     shown = pd.DataFrame([{
         "outcome": row.outcome.replace("_", " "), "effect": row.effect, "mean": amount(row, row.mean),
-        "95% interval": f"{amount(row, row.low)} to {amount(row, row.high)}", "p (Holm)": f"{row.p_holm:.3g}",
-        "wins": f"{row.wins} of {row.n}", "verdict": row.verdict,
+        "95% interval": "–" if np.isnan(row.low) else f"{amount(row, row.low)} to {amount(row, row.high)}",
+        "p (Holm)": f"{row.p_holm:.3g}", "wins": f"{row.wins} of {row.n}", "verdict": row.verdict,
     } for row in effects.itertuples(index=False)])
     return shown.to_string(index=False)
 

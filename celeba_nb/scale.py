@@ -34,7 +34,7 @@ class Share:
     def __init__(
         self,
         batches: Batches,  # of everybody
-        team: "Team",  # gets the weight of each piece
+        team: Alone,  # or rather the `Team` below: it gets the weight of each piece
     ):
         self.batches, self.team = batches, team
 

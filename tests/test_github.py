@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from tests.test_make import make
-from tools.notebooks import PACKAGE, ROOT, project_files, run
+from tools.launch import has_head
+from tools.notebooks import PACKAGE, ROOT, notebooks, project_files, read, run, source
 
 GITHUB = ROOT / ".github"
 WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yaml"))
@@ -102,7 +103,7 @@ def test_oldest_python_is_tried():
 def test_what_was_never_run_says_so():
     for path in WORKFLOWS:
         assert path.read_text().startswith("# Not run so far")
-    assert "macOS, Windows and GitHub Pages are untried" in (ROOT / "CONTRIBUTING.md").read_text()
+    assert "macOS, Windows, GitHub Pages, Colab and Binder are untried" in (ROOT / "CONTRIBUTING.md").read_text()
 
 
 def test_owner_stands_in_one_place():
@@ -112,8 +113,13 @@ def test_owner_stands_in_one_place():
     named = re.compile(rf"github\.com/{re.escape(owner)}\b|\b{re.escape(owner)}\.github\.io")
     places = [path.relative_to(ROOT).as_posix() for path in project_files()
               if named.search(path.read_text(encoding="utf-8", errors="ignore"))]
-    by_hand = [place for place in places if not place.startswith(f"{PACKAGE}/")]  # which nbdev writes
+    made = {*(path.relative_to(ROOT).as_posix() for path in notebooks())}  # their heads, by tools/launch.py
+    by_hand = [place for place in places if not place.startswith(f"{PACKAGE}/") and place not in made]
     assert by_hand == ["pyproject.toml"]
+    for path in notebooks():
+        assert has_head(path, read(path)), f"run: make outputs OUTPUTS={path.stem}"
+        rest = [cell for cell in read(path)["cells"] if not cell["id"].startswith("launch-")]
+        assert not [cell for cell in rest if named.search(source(cell))], path.name
 
 
 @pytest.mark.parametrize("path", sorted((GITHUB / "ISSUE_TEMPLATE").glob("*.yaml")), ids=lambda path: path.stem)

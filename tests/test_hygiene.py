@@ -16,7 +16,7 @@ import pytest
 
 from tools.figures import public_definitions, undocumented
 from tools.notebooks import PACKAGE, ROOT, code, copy_project, module_of, notebooks, project_files, read, source
-from tools.outputs import WIDGET, is_sealed, seal
+from tools.outputs import WIDGET, is_sealed, seal, with_times
 
 NOTEBOOKS = {path.stem: path for path in notebooks()}
 # In the order in which they may import; those with a letter (00a, 00b) are tools of the whole course and come first.
@@ -207,6 +207,13 @@ def test_readme_and_makefile_agree():
     targets = set(re.search(r"^\.PHONY: (.*)", (ROOT / "Makefile").read_text(), re.M)[1].split())
     in_readme = set(re.findall(r"(?:`|^ *)make (\w+)", readme, re.M))
     assert in_readme == targets
+
+
+def test_readme_tells_how_long_each_notebook_takes():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert with_times(readme, notebooks()) == readme, "run make outputs"
+    for path in notebooks():
+        assert re.search(rf"^\| \[{path.stem}\]\(nbs/{path.name}\) .*\| (\d+ s|\d+ min) \|$", readme, re.M), path.stem
 
 
 def test_readme_names_what_exists():

@@ -56,6 +56,16 @@ def closure(requirements):
     return found.values()
 
 
+def link_distributions(folder, requirements):
+    "Links in a virtual environment to the distributions that these requirements bring."
+    (site,) = folder.glob("lib/python*/site-packages")
+    for dist in closure(requirements):
+        tops = {file.parts[0] for file in dist.files if file.parts[0] not in ("..", "__pycache__")}
+        for top in tops:
+            if not (site / top).exists():
+                (site / top).symlink_to(dist.locate_file(top))
+
+
 @pytest.fixture(scope="module")
 def python(wheel, metadata, tmp_path_factory):
     """A virtual environment with the wheel and the runtime requirements, and not one package more.
@@ -64,12 +74,7 @@ def python(wheel, metadata, tmp_path_factory):
     """
     folder = tmp_path_factory.mktemp("runtime")
     venv.create(folder, symlinks=True)
-    (site,) = folder.glob("lib/python*/site-packages")
-    for dist in closure(r for r in metadata.get_all("Requires-Dist") if "extra ==" not in r):
-        tops = {file.parts[0] for file in dist.files if file.parts[0] not in ("..", "__pycache__")}
-        for top in tops:
-            if not (site / top).exists():
-                (site / top).symlink_to(dist.locate_file(top))
+    link_distributions(folder, [r for r in metadata.get_all("Requires-Dist") if "extra ==" not in r])
     python = folder / "bin" / "python"
     subprocess.run([sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index",
                     wheel], check=True)

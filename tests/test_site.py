@@ -14,7 +14,7 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 import pytest
 
 from tools import docs
-from tools.notebooks import PACKAGE, ROOT, module_of, notebooks, read
+from tools.notebooks import PACKAGE, ROOT, copy_project, module_of, notebooks, read, run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 COURSE = [f"nbs/{path.stem}.html" for path in notebooks()]
@@ -38,6 +38,16 @@ def site(tmp_path_factory):
     code, printed = build(out)
     assert code == 0, printed
     return out / "html"
+
+
+def test_nbdev_gets_as_far_as_quarto(tmp_path):
+    "What `nbdev-docs` does before it calls Quarto: it runs the cells that import something, and documents each name."
+    tree = copy_project(tmp_path / "tree")
+    code = "from nbdev.serve import proc_nbs; print(proc_nbs('nbs'))"
+    done, printed = run([sys.executable, "-c", code], tree, {"PYTHONPATH": str(tree), "CELEBA_ROOT": None}, timeout=300)
+    assert done, printed
+    made = {path.name for path in (tree / "_proc").glob("*.ipynb")}
+    assert {path.name for path in notebooks()} <= made
 
 
 class Page(HTMLParser):

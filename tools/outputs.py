@@ -1,7 +1,8 @@
 """Run the notebooks from top to bottom and keep their outputs, on sketch faces only (make outputs).
 
 A notebook that was run here carries a seal: a hash of its code and its outputs. A test recomputes it, so outputs that
-were made in another way (with real faces, say), or before the code was changed, are not committed unnoticed.
+were made in another way (with real faces, say), or before the code was changed, are not committed unnoticed. Beside it
+stands how long the notebook took: its head and README's table tell it.
 """
 import argparse
 import hashlib
@@ -13,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from tools.launch import has_head, with_head, words
 from tools.notebooks import PACKAGE, ROOT, notebooks, read, run, source, write
 
 DONE = Path(sys.prefix) / "outputs.json"  # what was run with which state of the package: then there is nothing to do
@@ -103,15 +105,26 @@ def remake(path):
     import nbformat
     from nbdev.clean import nbdev_clean
 
+    write(with_head(path, read(path)), path)
+    began = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=sys.prefix) as folder:
         new = Path(folder) / path.name
         nbformat.write(execute(path), new)
         nbdev_clean(fname=str(new))
         nb = read(new)
-        nb["metadata"][PACKAGE] = {"seal": seal(nb)}
-        write(nb, new)
+        nb["metadata"][PACKAGE] = {"seal": seal(nb), "seconds": round(time.perf_counter() - began)}
+        write(with_head(path, nb), new)
         nbdev_clean(fname=str(new))  # writes the file as nbdev does, so that cleaning it changes nothing
         os.replace(new, path)
+
+
+def with_times(text, nbs):
+    "README with the measured time in the last column of each notebook's line."
+    for path in nbs:
+        if seconds := read(path)["metadata"].get(PACKAGE, {}).get("seconds"):
+            line = re.compile(rf"^(\| \[{path.stem}\]\(.*\|)[^|]*\|$", re.M)
+            text = line.sub(rf"\1 {words(seconds)} |", text)
+    return text
 
 
 def main():
@@ -126,17 +139,18 @@ def main():
     drawn, printed = run([sys.executable, "-c", f"from {PACKAGE}.data import find_root; find_root()"], ROOT, {}, 600)
     if not drawn:
         raise SystemExit(f"The sketch faces could not be drawn:\n{printed}")
+    readme = ROOT / "README.md"
     for path in notebooks():
         if args.names and not path.name.startswith(tuple(args.names)):
             continue
         nb = read(path)
-        if is_sealed(nb) and done.get(path.name) == state(nb) and not args.all:
+        if is_sealed(nb) and has_head(path, nb) and done.get(path.name) == state(nb) and not args.all:
             print(f"{path.name}: up to date")
             continue
         print(f"{path.name}: running ...", end="", flush=True)
-        began = time.perf_counter()
         remake(path)
-        print(f" {time.perf_counter() - began:.0f} s")
+        print(f" {read(path)['metadata'][PACKAGE]['seconds']} s")
+        readme.write_text(with_times(readme.read_text(encoding="utf-8"), [path]), encoding="utf-8")
         done[path.name] = state(read(path))
         DONE.write_text(json.dumps(done, indent=1))
 

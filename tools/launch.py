@@ -1,0 +1,64 @@
+"""The head of each notebook: where it can be run without installing anything, how long it takes, and the cell for Colab.
+
+`make outputs` writes it, so that the repository's address stands in pyproject.toml alone, and each time is measured.
+"""
+import tomllib
+
+from tools.notebooks import PACKAGE, ROOT, source
+
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+REPOSITORY = PYPROJECT["project"]["urls"]["Repository"]
+BRANCH = PYPROJECT["tool"]["nbdev"]["branch"]
+COLAB = "https://colab.research.google.com/github/{name}/blob/{branch}/nbs/{file}"
+BINDER = "https://mybinder.org/v2/gh/{name}/{branch}?labpath=nbs%2F{file}"
+EXTRAS = {"10_scale": "scale", "11_explain": "explain", "12_photo": "photo,export"}  # what else a notebook needs
+CELL = """#| hide
+#| eval: false
+# Run elsewhere, as on Colab, this fetches the course and installs it. Beside the other notebooks it does nothing.
+import importlib.util
+import os
+
+if not os.path.isdir("results"):
+    if not os.path.isdir("course"):
+        !git clone --quiet --depth 1 {repository} course
+    %cd -q course/nbs
+if importlib.util.find_spec("{package}") is None:
+    %pip install --quiet "..{extras}"
+"""
+
+
+def words(
+    seconds,  # that a notebook took
+):
+    "A time as one tells it: 5, 10 ... 90 seconds, or minutes."
+    return f"{max(5, 5 * round(seconds / 5))} s" if seconds < 92 else f"{seconds / 60:.0f} min"
+
+
+def links(path):
+    "Where a notebook can be run in a browser."
+    where = {"name": REPOSITORY.split("/", 3)[3], "branch": BRANCH, "file": path.name}
+    return COLAB.format(**where), BINDER.format(**where)
+
+
+def head(path, nb):
+    "The two cells after a notebook's title."
+    colab, binder = links(path)
+    text = f"*In a browser: [Colab]({colab}), [Binder]({binder}).*"
+    if seconds := nb["metadata"].get(PACKAGE, {}).get("seconds"):
+        text = f"*On two cores, with sketch faces, all cells take about {words(seconds)}.* {text}"
+    extras = f"[{EXTRAS[path.stem]}]" if path.stem in EXTRAS else ""
+    cell = CELL.format(repository=REPOSITORY, package=PACKAGE, extras=extras)
+    return [{"cell_type": "markdown", "id": "launch-links", "metadata": {}, "source": text.splitlines(True)},
+            {"cell_type": "code", "id": "launch-cell", "metadata": {}, "execution_count": None, "outputs": [],
+             "source": cell.strip().splitlines(True)}]
+
+
+def with_head(path, nb):
+    "The notebook with its head as it should be."
+    rest = [cell for cell in nb["cells"][1:] if not cell.get("id", "").startswith("launch-")]
+    return nb | {"cells": [nb["cells"][0], *head(path, nb), *rest]}
+
+
+def has_head(path, nb):
+    "Is a notebook's head as it should be?"
+    return [source(cell) for cell in with_head(path, nb)["cells"]] == [source(cell) for cell in nb["cells"]]
