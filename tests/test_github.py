@@ -92,6 +92,14 @@ def test_workflow_does_what_make_does(path, target):
     assert len(commands) == 2 and all(command in ran for command in commands), commands
 
 
+def test_known_faults_are_asked_for():
+    "pip-audit needs a network, so it is run on GitHub alone."
+    audit = workflow(GITHUB / "workflows" / "test.yaml")["jobs"]["audit"]["steps"]
+    assert any(step.get("run", "").startswith("python -m pip_audit") for step in audit)
+    installed = next(step["run"] for step in audit if "pip install" in step.get("run", ""))
+    assert "pip-audit==" in installed and "dev" not in installed
+
+
 def test_oldest_python_is_tried():
     oldest = re.search(r"^min_python = (.*)", (ROOT / "settings.ini").read_text(), re.M)[1]
     matrix = workflow(GITHUB / "workflows" / "test.yaml")["jobs"]["test"]["strategy"]["matrix"]
