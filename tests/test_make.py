@@ -61,7 +61,7 @@ def test_each_target_is_known(tree, target):
     elif target == "bench":
         assert "[bench]" in shown and "celeba-nb bench --json runs/bench.json" in shown
     elif target != "clean":
-        assert "[dev,scale]" in shown and shown.count(PIP) == 1
+        assert "[dev,scale,explain]" in shown and shown.count(PIP) == 1
 
 
 @pytest.mark.parametrize("target", ["study", "test"])
