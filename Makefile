@@ -68,7 +68,7 @@ clean:
 .venv/ready-dev: $(metadata)
 	$(call stop_at,python_problem)@echo "Setting up .venv with what notebooks and tests need (PyTorch is large: minutes, not seconds) ..."
 	@$(PYTHON) -m venv .venv
-	@$(bin)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,docs,scale]'
+	@$(bin)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,docs,scale,explain]'
 	@touch .venv/ready .venv/ready-docs $@
 
 .venv/ready-docs: $(metadata)

@@ -62,7 +62,7 @@ def test_each_target_is_known(tree, target):
     elif target == "docs":
         assert "'.[dev,docs]'" in shown and "python -m tools.docs" in shown
     elif target != "clean":
-        assert "[dev,docs,scale]" in shown and shown.count(PIP) == 1
+        assert "[dev,docs,scale,explain]" in shown and shown.count(PIP) == 1
 
 
 @pytest.mark.parametrize("target", ["study", "test"])
