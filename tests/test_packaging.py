@@ -92,7 +92,7 @@ def test_metadata(metadata):
     assert metadata["Name"] in (PACKAGE, PACKAGE.replace("_", "-"))
     assert "Apache-2.0" in (metadata["License"], metadata["License-Expression"])
     assert metadata["Requires-Python"] == ">=3.11"
-    assert set(metadata.get_all("Provides-Extra")) >= {"dev", "photo", "export", "scale", "bench"}
+    assert set(metadata.get_all("Provides-Extra")) >= {"dev", "photo", "export", "scale", "explain", "bench"}
     needed = {Requirement(r).name for r in metadata.get_all("Requires-Dist") if "extra ==" not in r}
     assert {"torch", "torchvision", "numpy", "pandas", "pillow", "typer"} <= needed
     assert not needed & {"nbdev", "fastcore", "jupyterlab", "ipywidgets", "pytest"}
