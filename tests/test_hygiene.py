@@ -105,7 +105,7 @@ def code_of(path):
     if path.suffix == ".py":
         return path.read_text(encoding="utf-8")
     cells = [c for c in read(path)["cells"] if c["cell_type"] == "code"]
-    return "\n".join(re.sub(r"^ *[%!].*", "pass", "\n".join(code(c)), flags=re.M) for c in cells)
+    return "\n".join(re.sub(r"^( *)[%!].*", r"\1pass", "\n".join(code(c)), flags=re.M) for c in cells)
 
 
 @pytest.mark.parametrize("path", [*SOURCES, *NOTEBOOKS.values()], ids=lambda p: p.relative_to(ROOT).as_posix())
