@@ -185,7 +185,7 @@ def alternative(text, prose, section):
     section and the last words before the cell."""
     if given := dict(DIRECTIVE.findall(text)).get("fig-alt"):
         return given.strip("\"'")
-    found = titles(re.sub(r"^ *[%!].*", "pass", text, flags=re.M))
+    found = titles(re.sub(r"^( *)[%!].*", r"\1pass", text, flags=re.M))
     axes = [f"{axis[0]} axis: {', '.join(dict.fromkeys(found[axis]))}" for axis in ("xlabel", "ylabel") if found[axis]]
     last = re.split(r"(?<=[.:?!])\s+(?=[A-Z`“\"])", plain(prose))[-1].rstrip(".:")
     return ". ".join([*(dict.fromkeys(found["title"]) or [part for part in (section, last) if part]), *axes])
