@@ -270,12 +270,12 @@ def _by_cnn(pixels):
 def look(
     photo: np.ndarray,  # (h, w, 3), uint8
     find,  # from pixels to a list of (box, score)
-    side: int,  # pixels: the longer side becomes so long, but at most twice as long as it is
+    area: int,  # pixels: the photo is brought to so many, but at most enlarged twice
     degrees: float = 0,  # turn the photo first, clockwise
 ) -> list[tuple[np.ndarray, float]]:  # four points in the photo's pixels, and a score, of each face
     "Look for faces in a photo in one way."
     height, width = photo.shape[:2]
-    scale = min(2, side / max(height, width))
+    scale = min(2, math.sqrt(area / (height * width)))
     turn, size = turn_by(degrees, (round(width * scale), round(height * scale)))
     there = turn.after(Similarity(scale, 0))
     pixels = cut_out(photo, there, size)
@@ -295,9 +295,9 @@ def distinct(
 
 # %% ../nbs/12_photo.ipynb #60a8e0b7
 SEARCH = {
-    "HOG": lambda photo: look(photo, _by_hog, 2000),
-    "HOG, turned": lambda photo: look(photo, _by_hog, 1000, -20) + look(photo, _by_hog, 1000, 20),
-    "CNN": lambda photo: look(photo, _by_cnn, 1000),
+    "HOG": lambda photo: look(photo, _by_hog, 4_000_000),
+    "HOG, turned": lambda photo: look(photo, _by_hog, 1_000_000, -20) + look(photo, _by_hog, 1_000_000, 20),
+    "CNN": lambda photo: look(photo, _by_cnn, 1_000_000),
 }  # ways to look for faces, from the fastest to the slowest
 
 
