@@ -183,7 +183,8 @@ def study_photos(labels, run, images):
              "off_median": about["off"].median(), "off_95": about["off"].quantile(0.95), "far_off": int(wrong.sum()),
              "seconds": about.groupby("way")["seconds"].median().to_dict(), "seconds_mean": about["seconds"].mean(),
              "official_accuracy": ((answers["official"] > 0.5) == truth).mean(), "model": run.recipe.model,
-             "size": run.recipe.size, "test_accuracy": run.metrics["test_accuracy"], "machine": describe_machine()}
+             "size": run.recipe.size, "test_accuracy": run.metrics["test_accuracy"],
+             "machine": {key: value for key, value in describe_machine().items() if key != "command"}}
     return compare(answers, truth, people), found, about
 
 
