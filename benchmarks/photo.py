@@ -6,7 +6,8 @@ r"""How well are faces found and aligned in photos? Aligned test images of Celeb
     python benchmarks/photo.py --root "$CELEBA_ROOT" --model runs/photo --out nbs/results
 
 It needs the extra `photo`. Written: photo.csv (a row a way to cut the face out), photo_found.json (how faces were found,
-seconds) and photo_frame.json (which points CelebA's frame hangs on). Numbers only, no images.
+seconds), photo_groups.json (three people in one photo) and photo_frame.json (which points CelebA's frame hangs on).
+Numbers only, no images. `--images 0`, `--groups 0` and `--frame-images 0` leave out a part.
 Seconds are the processor's, so another program at work doesn't count; run it with OMP_NUM_THREADS=1.
 """
 import argparse
@@ -129,6 +130,27 @@ def one_photo(labels, row):
     return pictures, about
 
 
+def one_group(labels, rows):
+    "Put people side by side in one photo: (how many were found, how many other things)."
+    rng, parts, centres = np.random.default_rng([9, int(rows[0])]), [], []
+    for number, row in enumerate(rows):
+        place = random_place(rng)
+        parts.append(put_face(read(labels, row), place, rng.integers(0, 256, 3)))
+        centres.append((place(FRAME_POINTS).mean() + 900 * number, abs(place.turn)))
+    found = [(face.points.mean(), face) for face in find_faces(np.hstack(parts))]
+    seen = [[abs(z - centre) / scale < 30 for centre, scale in centres] for z, _ in found]  # pixels of the aligned image
+    people = sum(any(one[number] for one in seen) for number in range(len(rows)))
+    return people, sum(not any(one) for one in seen)
+
+
+def study_groups(labels, groups, people=3):
+    "How many of several people in one photo are found?"
+    rows = labels.rows("test")[: groups * people].reshape(-1, people)
+    found, others = zip(*[one_group(labels, some) for some in progress_bar(rows, desc="groups")])
+    return {"photos": len(rows), "people": rows.size, "found": sum(found), "other_things": sum(others),
+            "photos_with_all": sum(n == people for n in found)}
+
+
 WAYS = ["true transform", "found and aligned", "one look", "eyes only", "centre crop", "whole photo squeezed"]
 
 
@@ -161,30 +183,39 @@ def study_photos(labels, run, images):
              "off_median": about["off"].median(), "off_95": about["off"].quantile(0.95), "far_off": int(wrong.sum()),
              "seconds": about.groupby("way")["seconds"].median().to_dict(), "seconds_mean": about["seconds"].mean(),
              "official_accuracy": ((answers["official"] > 0.5) == truth).mean(), "model": run.recipe.model,
-             "size": run.recipe.size, "test_accuracy": run.metrics["test_accuracy"], "machine": describe_machine()}
+             "size": run.recipe.size, "test_accuracy": run.metrics["test_accuracy"],
+             "machine": {key: value for key, value in describe_machine().items() if key != "command"}}
     return compare(answers, truth, people), found, about
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, help="the CelebA folder (default: $CELEBA_ROOT, else sketch faces)")
-    parser.add_argument("--model", type=Path, required=True, help="what `celeba-nb train --out` wrote")
-    parser.add_argument("--images", type=int, default=1000, help="test images")
+    parser.add_argument("--model", type=Path, help="what `celeba-nb train --out` wrote")
+    parser.add_argument("--images", type=int, default=1000, help="test images, each in a photo")
+    parser.add_argument("--groups", type=int, default=100, help="photos with three people")
     parser.add_argument("--frame-images", type=int, default=2500, help="training images for the frame; 0: leave it out")
     parser.add_argument("--out", type=Path, default=Path("nbs/results"))
     parser.add_argument("--details", type=Path, help="also write a row a photo to this CSV file, to look at the misses")
     args = parser.parse_args()
+    if args.images and not args.model:
+        parser.error("photos need a --model to ask; --images 0 leaves them out")
     labels = read_celeba(args.root or find_root())
     if args.frame_images:
         frame = study_frame(labels, args.frame_images)
         (args.out / "photo_frame.json").write_text(json.dumps(frame, indent=1) + "\n")
         print(json.dumps(frame, indent=1))
-    table, found, about = study_photos(labels, load(args.model), args.images)
-    table.round(5).to_csv(args.out / "photo.csv", index=False)
-    (args.out / "photo_found.json").write_text(json.dumps(found, indent=1) + "\n")
-    if args.details:
-        about.to_csv(args.details, index=False)
-    print(table.round(4).to_string(), json.dumps(found, indent=1), sep="\n")
+    if args.groups:
+        groups = study_groups(labels, args.groups)
+        (args.out / "photo_groups.json").write_text(json.dumps(groups, indent=1) + "\n")
+        print(json.dumps(groups))
+    if args.images:
+        table, found, about = study_photos(labels, load(args.model), args.images)
+        table.round(5).to_csv(args.out / "photo.csv", index=False)
+        (args.out / "photo_found.json").write_text(json.dumps(found, indent=1) + "\n")
+        if args.details:
+            about.to_csv(args.details, index=False)
+        print(table.round(4).to_string(), json.dumps(found, indent=1), sep="\n")
 
 
 if __name__ == "__main__":

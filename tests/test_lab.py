@@ -8,8 +8,12 @@ import sys
 import time
 import urllib.request
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from celeba_nb.data import find_root, read_celeba
+from celeba_nb.photo import Similarity, open_photo, put_face
 from tools.notebooks import ROOT
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is missing: make .venv/ready-dev")
@@ -17,7 +21,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium here: install it (Debian: apt-get install chromium)")
 
 # By default those that a newcomer meets first, and the one with the upload widget; the others: CELEBA_NB_LAB=06_speed,14_cli
-FIRST = ["00_sketch", "00a_exercises", "00b_progress", "01_data", "02_model", "03_train", "04_metrics", "05_ablation"]
+FIRST = ["00_sketch", "00a_exercises", "00b_progress", "01_data", "02_model", "03_train", "04_metrics", "05_ablation", "12_photo"]
 NOTEBOOKS = os.environ.get("CELEBA_NB_LAB", ",".join(FIRST)).split(",")
 TIME_LIMIT = 600  # seconds for a notebook
 INTERRUPTED = {"03_train": 1}  # bars that a notebook stops on purpose
@@ -103,13 +107,45 @@ def outputs(cells, kind):
     return [output for cell in cells for output in cell.get("outputs", []) if output["output_type"] == kind]
 
 
-def holds(cells, mime):
-    "How many outputs have a form of this kind."
-    return sum(mime in output.get("data", {}) for kind in ("display_data", "execute_result") for output in outputs(cells, kind))
+def holds(cells, mime, text=""):
+    "How many outputs have a form of this kind, and a plain text that begins so."
+    shown = [output.get("data", {}) for kind in ("display_data", "execute_result") for output in outputs(cells, kind)]
+    return sum(mime in data and "".join(data.get("text/plain", "")).startswith(text) for data in shown)
+
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+UPLOADED = ".jupyter-widgets-output-area"  # where the answer to an uploaded photo appears
+
+
+def upload(page, file):
+    "Press the button of 12_photo, and choose a file as a person would."
+    with page.expect_file_chooser() as chooser:
+        page.locator(".jp-OutputArea-output button.widget-upload").click()
+    chooser.value.set_files(file)
+
+
+def answer_to_a_photo(page, folder):
+    "The button takes a photo and shows the chart; after it a letter, and says what is wrong."
+    labels = read_celeba(find_root())
+    face = open_photo(labels.read(labels.rows("test")[0]))
+    photo = put_face(face, Similarity(1.5, 200 + 150j), np.array([90, 120, 150]), 700)
+    Image.fromarray(photo).save(folder / "me.png")
+    (folder / "letter.png").write_text("Dear reader")
+    upload(page, folder / "me.png")
+    page.wait_for_selector(f"{UPLOADED} img", timeout=60_000)
+    assert page.locator(UPLOADED).inner_text().startswith("me.png: 1 face")
+    chart = page.locator(f"{UPLOADED} img")
+    assert chart.count() == 1 and chart.evaluate("image => image.complete && image.naturalWidth > 500")
+    upload(page, folder / "letter.png")
+    page.wait_for_function(f"document.querySelector('{UPLOADED}').innerText.includes('not a picture')", timeout=60_000)
+    assert chart.count() == 0 and page.faults == []
+
+
+THEN = {"12_photo": answer_to_a_photo}  # what is tried after the last cell
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_notebook_in_jupyterlab(name, lab, page):
+def test_notebook_in_jupyterlab(name, lab, page, tmp_path):
     cells = [cell for cell in run_all(page, lab[0], name) if cell["cell_type"] == "code"]
     assert [c["source"] for c in cells if not c["execution_count"] and c["source"].strip()] == [], "cells that did not run"
     assert [f"{o['ename']}: {o['evalue']}" for o in outputs(cells, "error")] == []
@@ -121,6 +157,9 @@ def test_notebook_in_jupyterlab(name, lab, page):
     assert all(shown.evaluate_all("images => images.map(i => i.complete && i.naturalWidth > 50)"))
 
     bars = page.locator(".jp-OutputArea-output .widget-hprogress .progress-bar")
-    assert bars.count() >= holds(cells, "application/vnd.jupyter.widget-view+json"), "each bar is a widget"
+    others = sum(holds(cells, WIDGET, kind) for kind in ("FileUpload(", "Output("))
+    assert bars.count() >= holds(cells, WIDGET) - others, "each bar is a widget"
     short = [width for width in bars.evaluate_all("bars => bars.map(b => b.style.width)") if width != "100%"]
     assert len(short) == INTERRUPTED.get(name, 0), f"bars that didn't reach their end: {short}"
+    if name in THEN:
+        THEN[name](page, tmp_path)

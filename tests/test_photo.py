@@ -161,6 +161,13 @@ def test_fifty_megapixels(face):
     assert np.abs(found.to_frame.inverse()(np.array([89 + 113j])) - (3400 + 1700j + 10 * (89 + 113j))).max() < 100
 
 
+@needs_dlib
+@pytest.mark.parametrize("shape", [(1, 1), (2, 9), (3, 5000), (5000, 3), (20, 40_000)])
+def test_odd_shapes_hold_no_face_and_do_no_harm(shape):
+    "As turned pictures they would be far larger than they are."
+    assert find_faces(np.full((*shape, 3), 120, np.uint8)) == []
+
+
 def as_png(pixels):
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", compress_level=1)
