@@ -731,7 +731,7 @@ def _file_bytes(n, size):
 def _cache_path(labels, rows, size, folder):
     "The file for these images at this size."
     part = labels if len(rows) == len(labels) else labels.take(rows)
-    name = json.dumps([size, RESIZE, part.fingerprint])
+    name = json.dumps([size, RESIZE, "with checksums", part.fingerprint])
     return folder / f"{hashlib.blake2b(name.encode(), digest_size=12).hexdigest()}.uint8"
 
 # %% ../nbs/01_data.ipynb #6e708320

@@ -269,7 +269,8 @@ def convert(path, nb):
             documented.append(found[1])
             cell = markdown(cell, document(getattr(importlib.import_module(name), found[1]), name, found[1]))
         else:
-            cell["source"] = DIRECTIVE.sub("", text).strip("\n")
+            said = "# Slow: not run for this page.\n" if "slow" in directives else ""
+            cell["source"] = said + DIRECTIVE.sub("", text).strip("\n")
             cell["metadata"] = {"mystnb": {"image": {"alt": alternative(text, prose, section)}}}
             values = constants(text) if "exports" in directives else []
             if values:
