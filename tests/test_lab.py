@@ -114,7 +114,7 @@ def holds(cells, mime, text=""):
 
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
-UPLOADED = ".jupyter-widgets-output-area"  # where the answer to an uploaded photo appears
+UPLOADED = ".widget-output"  # where the answer to an uploaded photo appears
 
 
 def upload(page, file):
