@@ -36,26 +36,32 @@ def flip_coins(
             for face, coin in zip(faces, coins)]
 
 # %% ../nbs/11_explain.ipynb #6610a77e
-class Album(dict):
+class Album:
     "Encoded images by file name: a source of images for `Labels` that needs no folder."
+
+    def __init__(
+        self,
+        files: dict[str, bytes],  # encoded images by file name
+    ):
+        self.files = files
 
     def names(self) -> set:
         "The names of all files."
-        return set(self)
+        return set(self.files)
 
     def sizes(
         self,
         names: list[str],  # of files
     ) -> list[int]:  # bytes
         "How long each of these files is."
-        return [len(self[name]) for name in names]
+        return [len(self.files[name]) for name in names]
 
     def read(
         self,
         name: str,  # of a file; KeyError if there is none
     ) -> bytes:
         "One encoded image."
-        return self[name]
+        return self.files[name]
 
 # %% ../nbs/11_explain.ipynb #bff79bdc
 def encode(
@@ -85,7 +91,7 @@ def label_faces(
     truth = pd.DataFrame([[name in face for name in ATTRIBUTES] for face in faces], names, list(ATTRIBUTES))
     split = pd.Series(np.repeat(["train", "valid", "test"], counts), names)
     people = pd.Series([face.person[1] for face in faces], names)
-    return Labels(truth, split, people, None, Album(zip(names, draw_all(faces))))
+    return Labels(truth, split, people, None, Album(dict(zip(names, draw_all(faces)))))
 
 # %% ../nbs/11_explain.ipynb #49cd9dc4
 def as_batch(
