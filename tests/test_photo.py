@@ -26,7 +26,7 @@ from celeba_nb.photo import (
     put_face,
 )
 from celeba_nb.sketch import ATTRIBUTES
-from celeba_nb.train import Recipe, TrainingError, load, train
+from celeba_nb.train import Recipe, TrainingError, load, train, write_sums
 from tools.notebooks import ROOT, notebook_command, read, run, solved, write
 
 needs_dlib = pytest.mark.skipif(load_dlib() is None, reason="dlib is not installed (extra photo)")
@@ -244,6 +244,18 @@ def test_a_folder_of_the_first_format_is_still_read(model, tmp_path):
     (folder / "recipe.json").write_text(json.dumps(old))
     (folder / "SHA256SUMS").unlink()
     assert load(folder).name == load(model).name
+
+
+@pytest.mark.parametrize("key, value, said", [("format", 9, "format 9"), ("attributes", ["Tall"], "not CelebA's 40 attributes"),
+                                              ("prepared", {"resize": "nearest"}, "images prepared as")])
+def test_a_folder_of_another_version_is_refused(key, value, said, model, tmp_path):
+    "Also with fitting checksums: it would give answers, and wrong ones."
+    folder = copy_of(model, tmp_path)
+    about = json.loads((folder / "recipe.json").read_text())
+    (folder / "recipe.json").write_text(json.dumps(about | {key: value}))
+    write_sums(folder)
+    with pytest.raises(TrainingError, match=said):
+        load(folder)
 
 
 @pytest.mark.parametrize("how", ["torch.save", "pickle"])
