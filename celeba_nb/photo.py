@@ -95,6 +95,8 @@ def open_photo(
         raise DataError(f"{name}: {_advice(data)}") from None
     except FileNotFoundError:
         raise DataError(f"{name}: there is no such file") from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise DataError(f"{name}: can't be read ({error.strerror})") from None
     except (OSError, SyntaxError, ValueError, MemoryError) as error:
         if isinstance(error, DataError):
             raise

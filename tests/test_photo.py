@@ -26,7 +26,7 @@ from celeba_nb.photo import (
     put_face,
 )
 from celeba_nb.sketch import ATTRIBUTES
-from celeba_nb.train import Recipe, TrainingError, load, train
+from celeba_nb.train import Recipe, TrainingError, load, train, write_sums
 from tools.notebooks import ROOT, notebook_command, read, run, solved, write
 
 needs_dlib = pytest.mark.skipif(load_dlib() is None, reason="dlib is not installed (extra photo)")
@@ -202,12 +202,15 @@ def test_without_dlib_the_centre_and_a_warning(photo, model, tmp_path):
 def test_the_notebook_runs_without_dlib(tmp_path, sketch_faces):
     shutil.copytree(ROOT / "nbs" / "results", tmp_path / "nbs" / "results")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    write(solved(read(ROOT / "nbs" / "12_photo.ipynb"), prove=False), tmp_path / "nbs" / "12_photo.ipynb")
+    nb = solved(read(ROOT / "nbs" / "12_photo.ipynb"), prove=False)
+    last = {"cell_type": "code", "id": "last", "metadata": {}, "outputs": [], "execution_count": None,
+            "source": "assert not aligns and {face.way for faces in found for face in faces} == {'centre'}"}
+    nb["cells"].append(last)
+    write(nb, tmp_path / "nbs" / "12_photo.ipynb")
     (tmp_path / "without").mkdir()
     env = {"PYTHONPATH": no_dlib(tmp_path / "without"), "MPLBACKEND": "Agg", "CELEBA_ROOT": None}
     passed, printed = run(notebook_command(tmp_path / "nbs" / "12_photo.ipynb"), tmp_path, env, timeout=600)
     assert passed, printed[-5000:]
-    assert "no dlib here: photos are cut out at their centre" in printed and "dlib is not installed" in printed
 
 
 def copy_of(model, folder):
@@ -241,6 +244,18 @@ def test_a_folder_of_the_first_format_is_still_read(model, tmp_path):
     (folder / "recipe.json").write_text(json.dumps(old))
     (folder / "SHA256SUMS").unlink()
     assert load(folder).name == load(model).name
+
+
+@pytest.mark.parametrize("key, value, said", [("format", 9, "format 9"), ("attributes", ["Tall"], "not CelebA's 40 attributes"),
+                                              ("prepared", {"resize": "nearest"}, "images prepared as")])
+def test_a_folder_of_another_version_is_refused(key, value, said, model, tmp_path):
+    "Also with fitting checksums: it would give answers, and wrong ones."
+    folder = copy_of(model, tmp_path)
+    about = json.loads((folder / "recipe.json").read_text())
+    (folder / "recipe.json").write_text(json.dumps(about | {key: value}))
+    write_sums(folder)
+    with pytest.raises(TrainingError, match=said):
+        load(folder)
 
 
 @pytest.mark.parametrize("how", ["torch.save", "pickle"])
