@@ -1,6 +1,7 @@
 """Caches of the test run go to a folder of their own: it proves the code as it is, not what an earlier one left."""
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from no_network.sitecustomize import close_the_network
@@ -8,6 +9,7 @@ from no_network.sitecustomize import close_the_network
 from tools.notebooks import ROOT, run
 
 NO_NETWORK = str(ROOT / "tests" / "no_network")
+WORKERS = 2  # notebooks at a time
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -31,6 +33,21 @@ def sketch_faces(cache_folder):
     drawn, printed = run([sys.executable, "-c", "from celeba_nb.data import find_root; find_root()"], ROOT,
                          {"CELEBA_ROOT": None, "CELEBA_NB_CACHE": cache_folder}, timeout=900)
     assert drawn, printed
+
+
+@pytest.fixture(scope="session", autouse=True)
+def notebook_runs(request, tmp_path_factory, no_network, cache_folder):
+    "The notebooks that were asked for are started first, a few at a time, and run beside the other tests: name, data -> run."
+    from tests.test_notebooks import CELEBA, run_notebook
+
+    asked = [item.callspec.params for item in request.session.items if item.name.startswith("test_notebook[")]
+    if asked:
+        request.getfixturevalue("sketch_faces")
+    with ThreadPoolExecutor(WORKERS) as pool:
+        threads = max(1, os.cpu_count() // WORKERS)
+        yield {(p["name"], p["data"]): pool.submit(run_notebook, p["name"], p["data"], tmp_path_factory.mktemp("run"), threads)
+               for p in asked if p["data"] == "sketch" or CELEBA}
+        pool.shutdown(cancel_futures=True)
 
 
 @pytest.fixture

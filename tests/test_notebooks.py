@@ -6,7 +6,6 @@ Cells marked `#| slow` are left out, as nbdev-test leaves them out; CELEBA_NB_FL
 import os
 import shutil
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -16,37 +15,25 @@ NOTEBOOKS = {path.stem: path for path in notebooks()}
 CELEBA = os.environ.get("CELEBA_ROOT")
 real = pytest.param("celeba", marks=pytest.mark.skipif(not CELEBA, reason="CELEBA_ROOT is unset: no real CelebA here"))
 PATH = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "no_network")])  # a process that calls another machine fails
-WORKERS = 2  # notebooks at a time
 TIME_LIMIT = 900  # seconds for one notebook
 
 
-def run_notebook(name, data, folder):
+def run_notebook(name, data, folder, threads):
     "Run a notebook, with its gaps filled, in a folder of its own: (did it pass?, what it printed, seconds)."
     shutil.copytree(ROOT / "nbs", folder / "nbs", ignore=shutil.ignore_patterns("*.ipynb", ".*"))
     shutil.copy(ROOT / "pyproject.toml", folder)
     write(solved(read(NOTEBOOKS[name])), folder / "nbs" / f"{name}.ipynb")
-    threads = str(max(1, os.cpu_count() // WORKERS))
-    env = {"CELEBA_NB_STRICT": "1", "MPLBACKEND": "Agg", "OMP_NUM_THREADS": threads, "PYTHONPATH": PATH}
+    env = {"CELEBA_NB_STRICT": "1", "MPLBACKEND": "Agg", "OMP_NUM_THREADS": str(threads), "PYTHONPATH": PATH}
     env["CELEBA_ROOT"] = CELEBA if data == "celeba" else None
     began = time.perf_counter()
     command = notebook_command(folder / "nbs" / f"{name}.ipynb", os.environ.get("CELEBA_NB_FLAGS", ""))
     return *run(command, folder, env, TIME_LIMIT), time.perf_counter() - began
 
 
-@pytest.fixture(scope="module")
-def runs(request, tmp_path_factory, sketch_faces):
-    "All the runs that were asked for, started at once and worked off a few at a time."
-    asked = [item.callspec.params for item in request.session.items if item.name.startswith("test_notebook[")]
-    with ThreadPoolExecutor(WORKERS) as pool:
-        yield {(p["name"], p["data"]): pool.submit(run_notebook, p["name"], p["data"], tmp_path_factory.mktemp("run"))
-               for p in asked if p["data"] == "sketch" or CELEBA}
-        pool.shutdown(cancel_futures=True)
-
-
 @pytest.mark.parametrize("data", ["sketch", real])
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_notebook(name, data, runs, record_property):
-    passed, printed, seconds = runs[name, data].result()
+def test_notebook(name, data, notebook_runs, record_property):
+    passed, printed, seconds = notebook_runs[name, data].result()
     record_property("seconds", seconds)
     assert passed, f"{name} on {data}:\n{printed[-8000:]}"
 
