@@ -543,8 +543,9 @@ def test_decoding_gives_torch_its_threads_back(labels, tmp_path):
 
 
 BUILD = """
-import sys, time
+import signal, sys, time
 import numpy as np
+signal.signal(signal.SIGINT, signal.default_int_handler)  # Ctrl-C ends it also where its parent doesn't mind Ctrl-C
 from celeba_nb import data
 root, folder, pause = sys.argv[1], sys.argv[2], float(sys.argv[3])
 decode = data.decode

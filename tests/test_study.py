@@ -9,7 +9,8 @@ import pytest
 
 from celeba_nb.sketch import make_sketch
 
-CLI = [sys.executable, "-c", "from celeba_nb.cli import app; app()"]
+ANSWERS = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # to Ctrl-C, also where its parent doesn't
+CLI = [sys.executable, "-c", f"{ANSWERS}; from celeba_nb.cli import app; app()"]
 SMALL = ["--train-images", "64", "--size", "32", "--epochs", "1", "--seeds", "3", "--threads", "1"]
 
 
@@ -19,14 +20,13 @@ def faces(tmp_path_factory):
 
 
 def start(faces, folder):
-    return subprocess.Popen([*CLI, "study", "--root", faces, *SMALL, "--out", folder, "--json", folder.with_suffix(".json")],
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    with open(folder.with_suffix(".txt"), "w") as printed:  # no pipe: workers of a killed study would keep it open for a while
+        return subprocess.Popen([*CLI, "study", "--root", faces, *SMALL, "--out", folder, "--json", folder.with_suffix(".json")],
+                                stdout=printed, stderr=subprocess.STDOUT)
 
 
 def finish(faces, folder):
-    process = start(faces, folder)
-    printed = process.communicate(timeout=300)[0]
-    assert process.returncode == 0, printed
+    assert start(faces, folder).wait(timeout=300) == 0, folder.with_suffix(".txt").read_text()
     return json.loads(folder.with_suffix(".json").read_text())
 
 
@@ -47,7 +47,8 @@ def test_stopped_study(faces, tmp_path, stop):
     process = start(faces, tmp_path / "stopped")
     wait_for_runs(process, tmp_path / "stopped", 4)
     process.send_signal(stop)
-    printed = process.communicate(timeout=60)[0]
+    process.wait(timeout=60)
+    printed = (tmp_path / "stopped.txt").read_text()
     kept = finished_runs(tmp_path / "stopped")
     assert process.returncode != 0 and 4 <= len(kept) < 12, printed
     if stop == signal.SIGINT:
