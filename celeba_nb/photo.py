@@ -16,7 +16,6 @@ import importlib.util
 import io
 import json
 import math
-import os
 import warnings
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -32,8 +31,8 @@ from torch import nn
 
 from .data import RESIZE, DataError, normalize, squeeze
 from .model import predict
-from .sketch import ATTRIBUTES
-from .train import Run, TrainingError
+from .sketch import ATTRIBUTES, writing
+from .train import Run, TrainingError, write_atomically
 
 # %% ../nbs/12_photo.ipynb #21013eeb
 def flatten(
@@ -488,20 +487,23 @@ def export_onnx(
     "Write a trained network as ONNX: uint8 pixels in, probabilities out, and check it with onnxruntime."
     _need_export()
     path, size = Path(path), run.recipe.size
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     net = FromPixels(cpu_net(run)).eval()
     random = torch.Generator().manual_seed(0)
     two, seven = (torch.randint(0, 256, (n, 3, size, size), generator=random, dtype=torch.uint8) for n in (2, 7))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write_onnx(net, two, unfinished, {"attributes": json.dumps(ATTRIBUTES), "resize": RESIZE, "run": run.name})
-        if (off := compare_onnx(unfinished, net, seven)) > TOLERANCE:
+    off = math.inf
+
+    def write(file):
+        nonlocal off
+        _write_onnx(net, two, file, {"attributes": json.dumps(ATTRIBUTES), "resize": RESIZE, "run": run.name})
+        if (off := compare_onnx(file, net, seven)) > TOLERANCE:
             raise TrainingError(f"{path}: onnxruntime's probabilities differ by up to {off:.2g}: the file is not kept")
-        os.replace(unfinished, path)
+
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, write)
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
         if isinstance(error, TrainingError):
             raise
         raise TrainingError(f"{path}: this network can't be exported ({str(error).splitlines()[0]})") from None
-    finally:
-        unfinished.unlink(missing_ok=True)
     return off

@@ -9,12 +9,14 @@ __all__ = ['ATTRIBUTES', 'SIZE', 'CHAIN', 'STICKY', 'SPREAD', 'SKIN', 'HAIR', 'O
            'INK', 'S', 'LAYERS', 'FACES_A_PERSON', 'sample_attributes', 'Face', 'dice', 'amount', 'oval', 'mirror',
            'mix', 'ramp', 'Sheet', 'Stencils', 'Shapes', 'Paper', 'Traits', 'Look', 'draw', 'background', 'hair_behind',
            'body', 'ears', 'earrings', 'head', 'skin', 'eyes', 'brows', 'nose', 'mouth', 'beard', 'hair_front',
-           'accessories', 'attribute_mask', 'plan_faces', 'WriteError', 'writing', 'make_sketch', 'sketch_face']
+           'accessories', 'attribute_mask', 'plan_faces', 'encode', 'draw_all', 'WriteError', 'writing', 'make_sketch',
+           'sketch_face']
 
 # %% ../nbs/00_sketch.ipynb #285c945f
 import io
 import json
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -996,20 +998,29 @@ def plan_faces(
     return [Face(names[i], (seed, int(p)), (seed, i + 1), float(skin[p])) for i, p in enumerate(person)]
 
 # %% ../nbs/00_sketch.ipynb #f25b86c0
-def _save_face(face: Face, path: Path):
-    "Draw one face into a JPEG."
-    file = io.BytesIO()  # Pillow itself doesn't notice when a disk that is nearly full takes half of a file
+def encode(
+    face: Face,  # what to draw
+) -> bytes:  # a JPEG, 178 wide and 218 high
+    "A face as a file holds it."
+    file = io.BytesIO()
     draw(face).save(file, "JPEG", quality=92)
-    path.write_bytes(file.getvalue())
+    return file.getvalue()
+
+
+def draw_all(
+    faces: list[Face],  # what to draw
+    progress: bool = False,  # show a progress bar
+) -> Iterator[bytes]:  # a JPEG each, in the order of the faces
+    "Many faces as files hold them, drawn on all cores."
+    calls, workers = [delayed(encode)(face) for face in faces], min(cpu_count(), 1 + len(faces) // 200)
+    done = Parallel(workers, return_as="generator", idle_worker_timeout=60)(calls)
+    yield from progress_bar(done, total=len(faces), desc="drawing faces", unit=" faces", show=progress)
 
 # %% ../nbs/00_sketch.ipynb #62a8c41f
 def _save_faces(faces: list, folder: Path, progress: bool = True):
-    "Draw all faces, on all cores: 000001.jpg, 000002.jpg ..."
-    jobs = [delayed(_save_face)(face, folder / f"{i:06d}.jpg") for i, face in enumerate(faces, 1)]
-    workers = min(cpu_count(), 1 + len(jobs) // 200)
-    done = Parallel(workers, return_as="generator_unordered")(jobs)
-    for _ in progress_bar(done, total=len(jobs), desc="drawing faces", unit=" faces", show=progress):
-        pass
+    "Draw all faces: 000001.jpg, 000002.jpg ..."
+    for i, data in enumerate(draw_all(faces, progress), 1):
+        (folder / f"{i:06d}.jpg").write_bytes(data)  # by Python: Pillow doesn't notice a disk that takes half a file
 
 # %% ../nbs/00_sketch.ipynb #e5f2618e
 def _labels(faces: list, seed: int, label_noise: float) -> np.ndarray:

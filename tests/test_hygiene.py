@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tools.figures import public_definitions, undocumented
-from tools.notebooks import PACKAGE, ROOT, code, copy_project, module_of, notebooks, project_files, read, source
+from tools.notebooks import PACKAGE, ROOT, code, copy_project, module_of, notebooks, project_files, python_of, read, source
 from tools.outputs import WIDGET, is_sealed, seal, with_times
 
 NOTEBOOKS = {path.stem: path for path in notebooks()}
@@ -105,7 +105,7 @@ def code_of(path):
     if path.suffix == ".py":
         return path.read_text(encoding="utf-8")
     cells = [c for c in read(path)["cells"] if c["cell_type"] == "code"]
-    return "\n".join(re.sub(r"^( *)[%!].*", r"\1pass", "\n".join(code(c)), flags=re.M) for c in cells)
+    return "\n".join(python_of("\n".join(code(c))) for c in cells)
 
 
 @pytest.mark.parametrize("path", [*SOURCES, *NOTEBOOKS.values()], ids=lambda p: p.relative_to(ROOT).as_posix())

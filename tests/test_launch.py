@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.test_packaging import link_distributions
-from tools.launch import REPOSITORY, head, links, words
-from tools.notebooks import PACKAGE, ROOT, copy_project, notebooks, read, run, source
+from tools.launch import head, links, words
+from tools.notebooks import PACKAGE, REPOSITORY, ROOT, copy_project, notebooks, read, run, source
 
 SHOW = f"\nimport {PACKAGE}, pandas\nprint('HERE', {PACKAGE}.__file__, os.getcwd(), len(os.listdir('results')) > 9)\n"
 

@@ -261,8 +261,8 @@ def test_words_for_a_picture(text, alt):
 
 
 @pytest.mark.parametrize(("text", "changed"), [
-    (f"[`train`]({docs.URLS['Documentation']}/train.html#train)", "{py:obj}`train <celeba_nb.train.train>`"),
-    (f"[`_chain`]({docs.URLS['Documentation']}/sketch.html#_chain)", "`_chain`"),
+    (f"[`train`]({docs.SITE}/train.html#train)", "{py:obj}`train <celeba_nb.train.train>`"),
+    (f"[`_chain`]({docs.SITE}/sketch.html#_chain)", "`_chain`"),
     ("`celeba_nb.data`", "{py:mod}`celeba_nb.data`"),
     ("`celeba_nb.nothing`", "`celeba_nb.nothing`"),
     ("[there](https://example.org){target=\"_blank\"}", "[there](https://example.org)"),

@@ -64,8 +64,10 @@ import sys
 from joblib import parallel_config
 from celeba_nb.ablation import PairedRuns
 from celeba_nb.data import read_celeba
+from celeba_nb.sketch import draw_all, plan_faces
 from celeba_nb.train import Recipe
 
+list(draw_all(plan_faces((400, 1, 1), seed=0)))  # by processes that have no use for PyTorch
 labels = read_celeba(sys.argv[1])
 with parallel_config(n_jobs=2):
     for size in (16, 128):  # the second uses some 500 MB more
@@ -75,7 +77,7 @@ with parallel_config(n_jobs=2):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is only kept, and given back, on Linux")
-def test_workers_are_kept_from_small_runs_to_large_ones(faces, tmp_path):
+def test_workers_are_kept_from_drawing_and_small_runs_to_large_ones(faces, tmp_path):
     done = subprocess.run([sys.executable, "-c", GROWING, faces, tmp_path / "runs"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "worker stopped" not in done.stderr  # joblib takes a worker that has grown by 300 MB for a leak

@@ -13,17 +13,14 @@ import re
 import shutil
 import sys
 import time
-import tomllib
 from dataclasses import is_dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
-from tools.notebooks import PACKAGE, ROOT, module_of, notebooks, read, source, write
+from tools.notebooks import BRANCH, PACKAGE, PYPROJECT, REPOSITORY, ROOT, module_of, notebooks, python_of, read, source, write
 
 BUILD = ROOT / "docs" / "_build"
-PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-URLS = PYPROJECT["project"]["urls"]
-REPOSITORY = f"{URLS['Repository']}/{{}}/{PYPROJECT['tool']['nbdev']['branch']}"
+SITE = PYPROJECT["project"]["urls"]["Documentation"]
 DIRECTIVE = re.compile(r"^#\| *([\w-]+)(?:: *| +|$)(.*)\n?", re.M)
 EMPTY = inspect.Parameter.empty
 BESIDE = ["docs/glossary", "docs/promises", "docs/faults", "CONTRIBUTING", "CHANGELOG"]  # as the repository has them
@@ -185,7 +182,7 @@ def alternative(text, prose, section):
     section and the last words before the cell."""
     if given := dict(DIRECTIVE.findall(text)).get("fig-alt"):
         return given.strip("\"'")
-    found = titles(re.sub(r"^( *)[%!].*", r"\1pass", text, flags=re.M))
+    found = titles(python_of(text))
     axes = [f"{axis[0]} axis: {', '.join(dict.fromkeys(found[axis]))}" for axis in ("xlabel", "ylabel") if found[axis]]
     last = re.split(r"(?<=[.:?!])\s+(?=[A-Z`“\"])", plain(prose))[-1].rstrip(".:")
     return ". ".join([*(dict.fromkeys(found["title"]) or [part for part in (section, last) if part]), *axes])
@@ -213,10 +210,10 @@ def rewrite_links(text, folder):
         if beside or target.suffix in (".ipynb", ".png", ".svg") or not target.exists():
             return found[0]
         kind = "tree" if target.is_dir() else "blob"
-        return f"[{found[1]}]({REPOSITORY.format(kind)}/{target.relative_to(ROOT).as_posix()})"
+        return f"[{found[1]}]({REPOSITORY}/{kind}/{BRANCH}/{target.relative_to(ROOT).as_posix()})"
 
-    text = re.sub(rf"\[`([^`]+)`\]\({re.escape(URLS['Documentation'])}/(\w+)\.html[^)]*\)", to_name, text)
-    text = re.sub(rf"\[`({PACKAGE}\.\w+)`\]\({re.escape(URLS['Repository'])}[^)]*\)", r"`\1`", text)
+    text = re.sub(rf"\[`([^`]+)`\]\({re.escape(SITE)}/(\w+)\.html[^)]*\)", to_name, text)
+    text = re.sub(rf"\[`({PACKAGE}\.\w+)`\]\({re.escape(REPOSITORY)}[^)]*\)", r"`\1`", text)
     text = re.sub(r"(?<![`\w{}\[])`([A-Z][A-Z_]+)`", to_value, text)
     text = re.sub(rf"(?<![`\w{{}}\[])`{PACKAGE}\.({'|'.join(modules())})`", rf"{{py:mod}}`{PACKAGE}.\1`", text)
     text = re.sub(r"\[([^]]*)\]\((?!\w+:|#)([^)#\s]+)\)", to_file, text)

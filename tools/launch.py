@@ -2,13 +2,8 @@
 
 `make outputs` writes it, so that the repository's address stands in pyproject.toml alone, and each time is measured.
 """
-import tomllib
+from tools.notebooks import BRANCH, PACKAGE, REPOSITORY, source
 
-from tools.notebooks import PACKAGE, ROOT, source
-
-PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-REPOSITORY = PYPROJECT["project"]["urls"]["Repository"]
-BRANCH = PYPROJECT["tool"]["nbdev"]["branch"]
 COLAB = "https://colab.research.google.com/github/{name}/blob/{branch}/nbs/{file}"
 BINDER = "https://mybinder.org/v2/gh/{name}/{branch}?labpath=nbs%2F{file}"
 EXTRAS = {"10_scale": "scale", "11_explain": "explain", "12_photo": "photo,export"}  # what else a notebook needs

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,9 @@ import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "celeba_nb"
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+REPOSITORY = PYPROJECT["project"]["urls"]["Repository"]
+BRANCH = PYPROJECT["tool"]["nbdev"]["branch"]
 
 
 def notebooks(root=ROOT):
@@ -40,6 +44,11 @@ def source(cell):
 def code(cell):
     "A code cell's lines of code: no directives (`#| export`), no empty lines."
     return [line for line in source(cell).splitlines() if line.strip() and not line.startswith("#|")]
+
+
+def python_of(text):
+    "A cell's text as Python, each command of IPython (`%pip`, `!git`) replaced by `pass`."
+    return re.sub(r"^( *)[%!].*", r"\1pass", text, flags=re.M)
 
 
 def code_cell(text):
