@@ -28,7 +28,7 @@ from .ablation import add_verdicts, effect_row, make_runs, people, plan_runs
 from .augment import chain
 from .data import Labels
 from .metrics import accuracy, balanced_accuracy, mean_average_precision
-from .train import Recipe, Run, State, TrainingError, bce, find_name, frozen, write_atomically
+from .train import Recipe, Run, State, TrainingError, bce, compute_logits, find_name, write_atomically
 
 # %% ../nbs/09_few_labels.ipynb #310bc1dd
 STRONG = [
@@ -169,46 +169,40 @@ def begin_anew(
     if state.averaged is not None:
         state.averaged.n_averaged.zero_()
 
-# %% ../nbs/09_few_labels.ipynb #1716e11f
-class _Generations:
-    "Who is the teacher, and when."
+# %% ../nbs/09_few_labels.ipynb #ce5452d7
+class SelfTraining:
+    "Learn from labels, and from what an earlier generation of the network says of images without labels."
 
     def __init__(
         self,
-        state: State,  # of the run: it keeps the teacher; its recipe's cycles are the generations
+        state: State,  # of the run: it keeps the answers; its recipe's cycles are the generations
         weight: float = 1.0,  # of the teacher's answers, against that of the labels
         steps: list | None = None,  # augmentations of the images without labels, as `chain` wants them; None: none
     ):
-        self.state, self.weight, self.steps = state, weight, steps or []
+        self.length = state.recipe.epochs // state.recipe.cycles
+        self.others, self.weight, self.steps = state.recipe.unlabeled_batch_size, weight, steps or []
 
-    def teacher(self) -> nn.Module | None:  # None: the first generation has none
-        "The teacher of this step; at the beginning of a generation the network becomes it, and begins anew."
-        state, length = self.state, self.state.recipe.epochs // self.state.recipe.cycles
-        if state.batch == 0 and state.epoch and state.epoch % length == 0:
-            state.teacher = frozen(state.eval_net)
+    def on_epoch(self, state: State):  # of the run, as it stands
+        "At the end of each generation but the last, the network answers for the images without labels, and begins anew."
+        if state.epoch % self.length == 0 and state.epoch < state.recipe.epochs:
+            answers = torch.sigmoid(compute_logits(state.eval_net, state.unlabeled, state.recipe))
+            state.unlabeled.truth.copy_(answers)
             begin_anew(state)
-        return state.teacher
-
-# %% ../nbs/09_few_labels.ipynb #ce5452d7
-class SelfTraining(_Generations):
-    "Learn from labels, and from what a frozen earlier state of the network says of images without labels."
 
     def __call__(
         self,
         net: nn.Module,  # learns
         x: torch.Tensor,  # (b, 3, size, size), in [-1, 1]
-        y: torch.Tensor,  # (b, 40): 0 or 1; NaN for images without labels, which come last
+        y: torch.Tensor,  # (b, 40): 0 or 1; for images without labels, which come last, NaN or a teacher's answers, in [0, 1]
     ) -> torch.Tensor:  # one number, at least 0
-        "Binary cross-entropy against the labels, and against the teacher's answers where there are none."
-        teacher, n = self.teacher(), int(y.isfinite().all(1).sum())
-        if teacher is None:
+        "Binary cross-entropy against the labels, and against the teacher's answers, once there are any."
+        n = len(x) - self.others
+        if y[n:].isnan().any():
             return each_bce(net, x[:n], y[:n])
-        with torch.no_grad():
-            answers = torch.sigmoid(teacher(x[n:]).float())
         x = torch.cat([x[:n], chain(x[n:], None, self.steps)])
         logits = torch.stack([member(x).float() for member in members_of(net)])
         of_labels = F.binary_cross_entropy_with_logits(logits[:, :n], y[:n].expand_as(logits[:, :n]))
-        of_answers = F.binary_cross_entropy_with_logits(logits[:, n:], answers.expand_as(logits[:, n:]))
+        of_answers = F.binary_cross_entropy_with_logits(logits[:, n:], y[n:].expand_as(logits[:, n:]))
         return of_labels + self.weight * of_answers
 
 # %% ../nbs/09_few_labels.ipynb #4d4182ae

@@ -20,6 +20,7 @@ from scipy.special import expit, logit
 from .ablation import bootstrap_counts, people
 from .data import SPLITS, Labels
 from .metrics import calibration_error, image_accuracy
+from .sketch import ATTRIBUTES
 from .speed import QUICKEST
 from .train import Recipe, Run
 
@@ -206,14 +207,14 @@ def calibration_row(
 # %% ../nbs/13_limits.ipynb #ab1fa9d1
 def group_gaps(
     runs: list[Run],  # several seeds of one recipe: their mean is taken
-    labels: Labels,  # of the whole data set
     group: str,  # an attribute: those who have it against those who have it not
+    who: np.ndarray,  # (test images,): the identity of each
     level: float = 1 - 0.05 / 40,  # of the intervals, in (0, 1)
 ) -> pd.DataFrame:  # as `gap_table` gives it: a row for the accuracy at 95%, then one an attribute for its recall at `level`
     "How a recipe treats two groups of test images: overall accuracy, and what share of each attribute is found."
-    truth, rows = runs[0].predictions["test_truth"], runs[0].predictions["test_rows"]
-    member, who = truth[:, list(labels.attributes).index(group), None], people(labels, rows)
+    truth = runs[0].predictions["test_truth"]
+    member = truth[:, ATTRIBUTES.index(group), None]
     right = np.mean([image_accuracy(run.predictions["test"], truth) for run in runs], 0)[:, None]
     said = np.mean([run.predictions["test"] > 0.5 for run in runs], 0)
     overall = gap_table(right, ~member, member, who, ["accuracy"])
-    return pd.concat([overall, gap_table(said, truth & ~member, truth & member, who, list(labels.attributes), level)])
+    return pd.concat([overall, gap_table(said, truth & ~member, truth & member, who, ATTRIBUTES, level)])

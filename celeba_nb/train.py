@@ -6,19 +6,18 @@ Docs: https://celeba-nb.github.io/celeba_nb/train.html.md"""
 
 # %% auto #0
 __all__ = ['AT_LEAST', 'OPTIMIZERS', 'CHOICES', 'DOTTED', 'WAYS', 'LAYOUTS', 'SAFE', 'ALONE', 'EVENTS', 'LOOK', 'FORMAT',
-           'PREPARED', 'FILES', 'LARGEST_RECORD', 'HISTORY', 'bce', 'TrainingError', 'Recipe', 'is_whole',
+           'PREPARED', 'FILES', 'LARGEST_RECORD', 'HISTORY', 'KINDS', 'bce', 'TrainingError', 'Recipe', 'is_whole',
            'recipe_problems', 'find_name', 'recipe_from_dict', 'best_device', 'time_ways', 'choose_way', 'processor',
            'measure_machine', 'choose_rows', 'resolve', 'run_name', 'build_net', 'autocast', 'compute_logits',
            'image_losses', 'State', 'new_state', 'check_finite', 'train_step', 'Alone', 'epoch_generator', 'end_epoch',
            'Hook', 'call_hooks', 'Progress', 'AverageWeights', 'make_objective', 'fit', 'WithUnlabeled', 'make_batches',
            'state_tensors', 'state_numbers', 'write_atomically', 'checksum', 'save_tensors', 'save_checkpoint',
-           'Checkpoint', 'select', 'like_weight', 'restore_numbers', 'frozen', 'DamagedError', 'read_checkpoint',
+           'Checkpoint', 'select', 'like_weight', 'restore_numbers', 'DamagedError', 'read_checkpoint',
            'load_checkpoint', 'command_line', 'describe_machine', 'Run', 'run_metrics', 'finish', 'describe_run',
            'file_sums', 'write_sums', 'write_run', 'check_sums', 'load', 'save', 'ask_libc', 'keep_memory',
            'cpu_threads', 'checkpoint_path', 'finished', 'hold', 'train', 'differences', 'changes_since', 'reproduce']
 
 # %% ../nbs/03_train.ipynb #05e17838
-import copy
 import ctypes
 import difflib
 import hashlib
@@ -460,7 +459,7 @@ class State:
     seconds: float = 0.0  # training and validation until now
     history: list[dict] = field(default_factory=list)  # a row an epoch
     averaged: AveragedModel | None = None  # the moving average of the weights, if the recipe wants it
-    teacher: nn.Module | None = None  # a network of the same kind that the objective asks, if it needs one
+    unlabeled: Batches | None = None  # images without labels, in order; their truth is NaN until a teacher has answered
     valid_logits: torch.Tensor | None = None  # what the last epoch's look at the validation images gave
 
     @property
@@ -484,6 +483,7 @@ def _rate_factor(schedule, steps, warmup=0, cycles=1):
 def new_state(
     recipe: Recipe,  # resolved
     steps: int,  # in an epoch
+    unlabeled: Batches | None = None,  # images without labels, in order
 ) -> State:
     "A run before its first step."
     net = build_net(recipe).to(recipe.device, memory_format=LAYOUTS[recipe.layout])
@@ -495,7 +495,7 @@ def new_state(
         if recipe.average else None
     if recipe.compile:
         net.compile()  # in place, so weights keep their names
-    return State(recipe, net, optimizer, scheduler, steps, averaged=averaged)
+    return State(recipe, net, optimizer, scheduler, steps, averaged=averaged, unlabeled=unlabeled)
 
 # %% ../nbs/03_train.ipynb #ad31a359
 def check_finite(
@@ -657,6 +657,7 @@ def fit(
 ):
     "The training loop: the only one of the course."
     objective, net = make_objective(state), team.join(state.net)
+    hooks = [objective, *hooks]
     call_hooks(hooks, "start", state)
     while state.epoch < state.recipe.epochs:
         began, before = time.perf_counter(), state.seconds
@@ -687,10 +688,10 @@ class WithUnlabeled:
     def iterate(
         self,
         start: int = 0,  # the batch to begin with
-    ):  # yields (x, y): (b + u, 3, size, size); (b + u, 40), NaN for the last u
+    ):  # yields (x, y): (b + u, 3, size, size); (b + u, 40), for the last u NaN or answers
         "An epoch from batch `start` on."
-        for (x, y), (more, _) in zip(self.labeled.iterate(start), self.unlabeled.iterate(start)):
-            yield torch.cat([x, more]), torch.cat([y, y.new_full((len(more), y.shape[1]), math.nan)])
+        for (x, y), (more, answers) in zip(self.labeled.iterate(start), self.unlabeled.iterate(start)):
+            yield torch.cat([x, more]), torch.cat([y, answers])
 
 # %% ../nbs/03_train.ipynb #48c983f0
 LOOK = 64  # images a batch where nothing is learned: more are hardly faster, and need more memory than the training
@@ -700,21 +701,26 @@ def make_batches(
     recipe: Recipe,  # resolved
     cache: ImageCache,  # holds at least the run's images
     rows: dict[str, np.ndarray],  # as `choose_rows` gives them
-):  # epoch -> Batches of training images; and {"valid", "test"}: Batches
+):  # epoch -> Batches of training images; and {"valid", "test", and "unlabeled" if there are any}: Batches, in order
     "The batches of a run."
     augment = partial(find_name(recipe.augment), **recipe.augment_args) if recipe.augment else None
     place = {"device": recipe.device, "layout": LAYOUTS[recipe.layout]}
+    in_order = {split: Batches(cache, rows[split], LOOK, **place) for split in ("valid", "test", "unlabeled") if len(rows[split])}
+    if others := in_order.get("unlabeled"):
+        others.truth.fill_(math.nan)
 
     def train_batches(epoch):
         generator = epoch_generator(recipe.seed, epoch)
         labeled = Batches(cache, rows["train"], recipe.batch_size, augment, generator, **place)
-        if not len(rows["unlabeled"]):
+        if others is None:
             return labeled
-        shuffled = np.random.default_rng((recipe.seed, epoch)).permutation(rows["unlabeled"])
+        shuffled = np.random.default_rng((recipe.seed, epoch)).permutation(len(others.rows))
         chosen = np.resize(shuffled, len(labeled) * recipe.unlabeled_batch_size)
-        return WithUnlabeled(labeled, Batches(cache, chosen, recipe.unlabeled_batch_size, None, generator, **place))
+        unlabeled = Batches(cache, others.rows[chosen], recipe.unlabeled_batch_size, None, generator, **place)
+        unlabeled.truth = others.truth[chosen]
+        return WithUnlabeled(labeled, unlabeled)
 
-    return train_batches, {split: Batches(cache, rows[split], LOOK, **place) for split in ("valid", "test")}
+    return train_batches, in_order
 
 # %% ../nbs/03_train.ipynb #f040514b
 def state_tensors(
@@ -722,9 +728,10 @@ def state_tensors(
 ) -> dict[str, torch.Tensor]:  # name -> tensor, contiguous, on the CPU
     "All tensors of a run that goes on: weights, their average, the optimiser's moments, the random state."
     tensors = {f"net.{key}": value for key, value in state.net.state_dict().items()}
-    for part in ("averaged", "teacher"):
-        if (net := getattr(state, part)) is not None:
-            tensors |= {f"{part}.{key}": value for key, value in net.state_dict().items()}
+    if state.averaged is not None:
+        tensors |= {f"averaged.{key}": value for key, value in state.averaged.state_dict().items()}
+    if state.unlabeled is not None:
+        tensors["answers"] = state.unlabeled.truth
     for index, moments in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": value for key, value in moments.items()}
     tensors["random"] = torch.get_rng_state()
@@ -847,13 +854,6 @@ def restore_numbers(
     state.optimizer.load_state_dict({"state": _by_weight(state, moments), "param_groups": numbers["groups"]})
     state.scheduler.load_state_dict(numbers["scheduler"] | {"lr_lambdas": [None]})
 
-# %% ../nbs/03_train.ipynb #e13b48c0
-def frozen(
-    net: nn.Module,  # any
-) -> nn.Module:  # a copy in evaluation mode, whose weights take no gradients
-    "A copy that doesn't learn."
-    return copy.deepcopy(net).eval().requires_grad_(False)
-
 # %% ../nbs/03_train.ipynb #927da5dd
 class DamagedError(TrainingError):
     "A file that is not what was written: the message names it."
@@ -888,9 +888,8 @@ def load_checkpoint(
     state.net.load_state_dict(select(tensors, "net."))
     if state.averaged is not None:
         state.averaged.load_state_dict(select(tensors, "averaged."))
-    if teacher := select(tensors, "teacher."):
-        state.teacher = frozen(state.net)
-        state.teacher.load_state_dict(teacher)
+    if state.unlabeled is not None:
+        state.unlabeled.truth.copy_(tensors["answers"])
     torch.set_rng_state(tensors["random"])
 
 # %% ../nbs/03_train.ipynb #2e1437b1
@@ -1094,20 +1093,35 @@ def _read_weights(path):
 HISTORY = ("epoch", "train_loss", "valid_loss", "valid_accuracy")
 
 
+KINDS = {"f": "probabilities or losses", "b": "yes or no", "i": "whole numbers"}  # of an array, by NumPy's letter
+
+
+def _array_problems(recipe, arrays):
+    "A sentence for each array of the predictions that is missing, or not as a run's."
+    for split in ("valid", "test"):
+        n = getattr(recipe, f"{split}_images")
+        answers = [split, "test_mirrored"] if split == "test" else [split]
+        kinds = {key: ("f", (n, 40)) for key in answers} | {
+            f"{split}_truth": ("b", (n, 40)), f"{split}_rows": ("i", (n,)), f"{split}_losses": ("f", (n,))}
+        for key, (kind, shape) in kinds.items():
+            array = arrays.get(key, np.empty(0))
+            if (array.dtype.kind, array.shape) != (kind, shape):
+                yield f"{key} is missing, or isn't {KINDS[kind]} of the shape {shape}"
+            elif key in answers and not ((0 <= array) & (array <= 1)).all():
+                yield f"{key} holds numbers that are no probabilities"
+
+
 def _part_problems(run):
     "(file, a sentence) for each part of a run that is not as a run's."
     if not isinstance(run.data, str) or not isinstance(run.machine, dict):
         yield "recipe.json", "data is a fingerprint, and machine has names and values"
-    if list(run.history) != list(HISTORY) or not all(kind.kind in "if" for kind in run.history.dtypes):
-        yield "history.csv", f"a history has the columns {', '.join(HISTORY)}, all of them numbers"
-    if not isinstance(run.metrics, dict) or not all(_is_number(value) for value in run.metrics.values()):
-        yield "metrics.json", "metrics have names and numbers"
-    for split in ("valid", "test"):
-        n = getattr(run.recipe, f"{split}_images")
-        shapes = {split: (n, 40), f"{split}_truth": (n, 40), f"{split}_rows": (n,), f"{split}_losses": (n,)}
-        for key, shape in (shapes | ({"test_mirrored": (n, 40)} if split == "test" else {})).items():
-            if run.predictions.get(key, np.empty(0)).shape != shape:
-                yield "predictions.npz", f"{key} is missing, or its shape isn't {shape}"
+    if list(run.history) != list(HISTORY) or not all(kind.kind in "if" for kind in run.history.dtypes) \
+            or not len(run.history):
+        yield "history.csv", f"a history has rows, and the columns {', '.join(HISTORY)}, all of them numbers"
+    if not isinstance(run.metrics, dict) or not all(_is_number(value) for value in run.metrics.values()) \
+            or "seconds" not in run.metrics:
+        yield "metrics.json", "metrics have names and numbers, the seconds among them"
+    yield from (("predictions.npz", problem) for problem in _array_problems(run.recipe, run.predictions))
 
 # %% ../nbs/03_train.ipynb #069949df
 def load(
@@ -1209,16 +1223,16 @@ def finished(
     return run
 
 # %% ../nbs/03_train.ipynb #8951d4f5
-def _begin(recipe, steps, checkpoint):
+def _begin(recipe, steps, checkpoint, unlabeled=None):
     "The state of a run at its beginning, or where its checkpoint left it."
     keep_memory()
-    state = new_state(recipe, steps)
+    state = new_state(recipe, steps, unlabeled)
     if checkpoint is not None and checkpoint.path.exists():
         try:
             load_checkpoint(state, checkpoint.path, checkpoint.name)
         except DamagedError as error:
             warnings.warn(f"{error}: the run begins anew.", stacklevel=3)
-            return new_state(recipe, steps)
+            return new_state(recipe, steps, unlabeled)
     return state
 
 # %% ../nbs/03_train.ipynb #0aad6a25
@@ -1279,7 +1293,7 @@ def train(
     train_batches, batches = make_batches(recipe, cache, rows)
     checkpoint = None if folder is None else Checkpoint(checkpoint_path(folder), name, every)
     with cpu_threads(recipe.threads), hold(Path(folder)) if checkpoint and team.writes else nullcontext():
-        state = _begin(recipe, len(train_batches(0)), checkpoint)
+        state = _begin(recipe, len(train_batches(0)), checkpoint, batches.get("unlabeled"))
         fit(state, train_batches, batches["valid"], _all_hooks(recipe, progress, hooks, checkpoint, team.writes), team)
         run = finish(state, batches, labels.fingerprint, team)
         if checkpoint and team.writes:

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from celeba_nb import cli
 from celeba_nb.data import read_celeba
-from celeba_nb.report import make_page, read_model, write_report
+from celeba_nb.report import make_page, write_report
 from celeba_nb.sketch import make_sketch
-from celeba_nb.train import Recipe, TrainingError, train
+from celeba_nb.train import Recipe, TrainingError, load, train
 
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -125,14 +125,14 @@ def test_it_says_what_the_folder_says(model, page):
 
 def test_with_the_data_it_draws_people(model):
     labels = read_celeba(model.parent / "faces")
-    assert "draw identities" in make_page(read_model(model), "x", labels)
+    assert "draw identities" in make_page(load(model), "x", labels)
     with pytest.raises(TrainingError, match="not the data"):
-        make_page(read_model(model), "x", labels.take(np.arange(len(labels) - 1)))
+        make_page(load(model), "x", labels.take(np.arange(len(labels) - 1)))
 
 
 def test_a_model_that_knows_nothing_has_a_page(model):
     "All answers the same, groups that nobody is in: numbers that don't exist become a dash, and nothing breaks."
-    run = read_model(model)
+    run = load(model)
     for split in ("valid", "test"):
         run.predictions[split][:] = run.predictions[f"{split}_truth"][:] = 0
     made = make_page(run, "nothing")
