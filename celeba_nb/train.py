@@ -1093,7 +1093,7 @@ def _read_weights(path):
 HISTORY = ("epoch", "train_loss", "valid_loss", "valid_accuracy")
 
 
-KINDS = {"f": "probabilities or losses", "b": "yes or no", "i": "whole numbers"}  # of an array, by NumPy's letter
+KINDS = {"f": "decimal numbers", "b": "yes or no", "i": "whole numbers"}  # of an array, by NumPy's letter
 
 
 def _array_problems(recipe, arrays):
@@ -1106,7 +1106,7 @@ def _array_problems(recipe, arrays):
         for key, (kind, shape) in kinds.items():
             array = arrays.get(key, np.empty(0))
             if (array.dtype.kind, array.shape) != (kind, shape):
-                yield f"{key} is missing, or isn't {KINDS[kind]} of the shape {shape}"
+                yield f"{key}: there should be {KINDS[kind]} of the shape {shape}"
             elif key in answers and not ((0 <= array) & (array <= 1)).all():
                 yield f"{key} holds numbers that are no probabilities"
 
