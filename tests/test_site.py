@@ -267,7 +267,7 @@ def test_words_for_a_picture(text, alt):
     ("`celeba_nb.nothing`", "`celeba_nb.nothing`"),
     ("[there](https://example.org){target=\"_blank\"}", "[there](https://example.org)"),
     ("[02](02_model.ipynb)", "[02](02_model.ipynb)"),
-    ("[numbers](results)", f"[numbers]({docs.REPOSITORY.format('tree')}/nbs/results)"),
+    ("[numbers](results)", f"[numbers]({docs.REPOSITORY}/tree/{docs.BRANCH}/nbs/results)"),
 ])
 def test_links_are_rewritten(text, changed):
     assert docs.rewrite_links(text, ROOT / "nbs") == changed
