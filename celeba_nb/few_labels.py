@@ -28,7 +28,7 @@ from .ablation import add_verdicts, effect_row, make_runs, people, plan_runs
 from .augment import chain
 from .data import Labels
 from .metrics import accuracy, balanced_accuracy, mean_average_precision
-from .train import Recipe, Run, State, TrainingError, bce, compute_logits, find_name, write_atomically
+from .train import Hook, Recipe, Run, State, TrainingError, bce, compute_logits, find_name, write_atomically
 
 # %% ../nbs/09_few_labels.ipynb #310bc1dd
 STRONG = [
@@ -170,7 +170,7 @@ def begin_anew(
         state.averaged.n_averaged.zero_()
 
 # %% ../nbs/09_few_labels.ipynb #ce5452d7
-class SelfTraining:
+class SelfTraining(Hook):
     "Learn from labels, and from what an earlier generation of the network says of images without labels."
 
     def __init__(

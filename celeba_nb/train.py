@@ -6,16 +6,17 @@ Docs: https://celeba-nb.github.io/celeba_nb/train.html.md"""
 
 # %% auto #0
 __all__ = ['AT_LEAST', 'OPTIMIZERS', 'CHOICES', 'DOTTED', 'WAYS', 'LAYOUTS', 'SAFE', 'ALONE', 'EVENTS', 'LOOK', 'FORMAT',
-           'PREPARED', 'FILES', 'LARGEST_RECORD', 'HISTORY', 'KINDS', 'bce', 'TrainingError', 'Recipe', 'is_whole',
-           'recipe_problems', 'find_name', 'recipe_from_dict', 'best_device', 'time_ways', 'choose_way', 'processor',
-           'measure_machine', 'choose_rows', 'resolve', 'run_name', 'build_net', 'autocast', 'compute_logits',
-           'image_losses', 'State', 'new_state', 'check_finite', 'train_step', 'Alone', 'epoch_generator', 'end_epoch',
-           'Hook', 'call_hooks', 'Progress', 'AverageWeights', 'make_objective', 'fit', 'WithUnlabeled', 'make_batches',
-           'state_tensors', 'state_numbers', 'write_atomically', 'checksum', 'save_tensors', 'save_checkpoint',
-           'Checkpoint', 'select', 'like_weight', 'restore_numbers', 'DamagedError', 'read_checkpoint',
-           'load_checkpoint', 'command_line', 'describe_machine', 'Run', 'run_metrics', 'finish', 'describe_run',
-           'file_sums', 'write_sums', 'write_run', 'check_sums', 'load', 'save', 'ask_libc', 'keep_memory',
-           'cpu_threads', 'checkpoint_path', 'finished', 'hold', 'train', 'differences', 'changes_since', 'reproduce']
+           'PREPARED', 'FILES', 'AGAIN', 'LARGEST_RECORD', 'HISTORY', 'KINDS', 'bce', 'TrainingError', 'Recipe',
+           'is_whole', 'recipe_problems', 'find_name', 'recipe_from_dict', 'best_device', 'time_ways', 'choose_way',
+           'processor', 'measure_machine', 'choose_rows', 'resolve', 'run_name', 'build_net', 'autocast',
+           'compute_logits', 'image_losses', 'State', 'new_state', 'check_finite', 'train_step', 'Alone',
+           'epoch_generator', 'end_epoch', 'Hook', 'call_hooks', 'Progress', 'AverageWeights', 'make_objective', 'fit',
+           'WithUnlabeled', 'make_batches', 'state_tensors', 'state_numbers', 'write_atomically', 'checksum',
+           'save_tensors', 'save_checkpoint', 'Checkpoint', 'select', 'like_weight', 'restore_numbers', 'DamagedError',
+           'read_checkpoint', 'load_checkpoint', 'command_line', 'describe_machine', 'Run', 'run_metrics', 'finish',
+           'describe_run', 'file_sums', 'write_sums', 'write_run', 'check_sums', 'load', 'save', 'ask_libc',
+           'keep_memory', 'cpu_threads', 'checkpoint_path', 'finished', 'hold', 'train', 'differences', 'changes_since',
+           'reproduce']
 
 # %% ../nbs/03_train.ipynb #05e17838
 import ctypes
@@ -1027,6 +1028,9 @@ def write_run(
     write_sums(folder)
 
 # %% ../nbs/03_train.ipynb #d715146f
+AGAIN = "fetch the folder again, or train again"  # what to do about a run that can't be read
+
+
 def check_sums(
     folder: Path,  # of a run, with its SHA256SUMS
 ):  # TrainingError if a file is not as it was written
@@ -1037,8 +1041,7 @@ def check_sums(
         if name in written and name not in found:
             raise TrainingError(f"{folder} holds no run: {name} is missing")
         if written.get(name) != found.get(name):
-            raise TrainingError(f"{folder / name} is not as it was written (its checksum differs): fetch the folder again, "
-                                "or train again")
+            raise TrainingError(f"{folder / name} is not as it was written (its checksum differs): {AGAIN}")
 
 
 def _read(folder, name, reader):
@@ -1050,7 +1053,7 @@ def _read(folder, name, reader):
     except TrainingError:
         raise
     except Exception as error:  # each format's reader raises its own kinds
-        raise TrainingError(f"{folder / name}: damaged ({type(error).__name__}: {error})") from None
+        raise TrainingError(f"{folder / name}: damaged ({type(error).__name__}: {error}): {AGAIN}") from None
 
 # %% ../nbs/03_train.ipynb #a145e41c
 LARGEST_RECORD = 1_000_000_000  # bytes of a run's predictions: all of CelebA's have 20 million
@@ -1100,14 +1103,14 @@ def _array_problems(recipe, arrays):
     "A sentence for each array of the predictions that is missing, or not as a run's."
     for split in ("valid", "test"):
         n = getattr(recipe, f"{split}_images")
-        answers = [split, "test_mirrored"] if split == "test" else [split]
-        kinds = {key: ("f", (n, 40)) for key in answers} | {
+        probabilities = [split, "test_mirrored"] if split == "test" else [split]
+        kinds = {key: ("f", (n, 40)) for key in probabilities} | {
             f"{split}_truth": ("b", (n, 40)), f"{split}_rows": ("i", (n,)), f"{split}_losses": ("f", (n,))}
         for key, (kind, shape) in kinds.items():
             array = arrays.get(key, np.empty(0))
             if (array.dtype.kind, array.shape) != (kind, shape):
                 yield f"{key}: there should be {KINDS[kind]} of the shape {shape}"
-            elif key in answers and not ((0 <= array) & (array <= 1)).all():
+            elif key in probabilities and not ((0 <= array) & (array <= 1)).all():
                 yield f"{key} holds numbers that are no probabilities"
 
 
@@ -1140,7 +1143,7 @@ def load(
               _read(folder, "metrics.json", lambda path: json.loads(path.read_text())),
               _read(folder, "weights.safetensors", _read_weights), about["machine"])
     for name, problem in _part_problems(run):
-        raise TrainingError(f"{folder / name}: damaged ({problem})")
+        raise TrainingError(f"{folder / name}: damaged ({problem}): {AGAIN}")
     return run
 
 # %% ../nbs/03_train.ipynb #e41b2faa
