@@ -216,6 +216,7 @@ _Decay = _option(float, "weight_decay", "Weight decay.")
 _Schedule = _option(str, "schedule", "Of the learning rate: constant or cosine.")
 _Warmup = _option(int, "warmup", "First steps, in which the learning rate rises.")
 _Cycles = _option(int, "cycles", "Times that the schedule is gone through.")
+_ValidEvery = _option(int, "valid_every", "Epochs from one look at the validation images to the next.")
 _Average = _option(float, "average", "Decay of the moving average of the weights; 0: none.")
 
 # %% ../nbs/14_cli.ipynb #7cfdd8d3
@@ -262,6 +263,7 @@ def train_command(
     schedule: _Schedule = None,
     warmup: _Warmup = None,
     cycles: _Cycles = None,
+    valid_every: _ValidEvery = None,
     average: _Average = None,
     augment: _Augment = None,
     augment_args: _Arguments = None,

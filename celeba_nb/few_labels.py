@@ -6,12 +6,13 @@ Docs: https://celeba-nb.github.io/celeba_nb/few_labels.html.md"""
 
 # %% auto #0
 __all__ = ['STRONG', 'SUPERVISED', 'EPOCHS', 'CURVE', 'BASE', 'DROPOUT', 'UNLABELED', 'INGREDIENTS', 'RECIPES', 'power_law',
-           'fit_curve', 'curve_band', 'plot_curve', 'BothWays', 'flip_accuracy', 'Ensemble', 'members_of', 'each_bce',
-           'begin_anew', 'SelfTraining', 'tune_thresholds', 'score_run', 'Ledger', 'identity_groups', 'right_answers',
-           'save_arrays', 'grow', 'paired_effects']
+           'fit_curve', 'curve_band', 'plot_curve', 'BothWays', 'shifted', 'flip_accuracy', 'Ensemble', 'members_of',
+           'each_bce', 'begin_anew', 'SelfTraining', 'tune_thresholds', 'score_run', 'Ledger', 'identity_groups',
+           'right_answers', 'save_arrays', 'grow', 'paired_effects']
 
 # %% ../nbs/09_few_labels.ipynb #6d2b8aab
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -94,23 +95,39 @@ def plot_curve(
 
 # %% ../nbs/09_few_labels.ipynb #55821ce8
 class BothWays(nn.Module):
-    "A network that, when it isn't learning, looks at an image and at its mirror image, and gives the mean of the two logits."
+    "A network that, when it isn't learning, looks at an image and its mirror image, shifted if asked for: the mean logit."
 
     def __init__(
         self,
         size: int,  # height and width of an image, pixels
         model: str = "celeba_nb.architectures.ResNet",  # builds the network inside; called with size=... and model_args
         model_args: dict | None = None,  # its keyword arguments
+        shift: float = 0.0,  # share of the size by which four more looks are shifted, one to each corner; 0: no more looks
     ):
         super().__init__()
-        self.net = find_name(model)(size=size, **(model_args or {}))
+        self.net, self.shift = find_name(model)(size=size, **(model_args or {})), round(shift * size)
 
     def forward(
         self,
         x: torch.Tensor,  # (b, 3, size, size), in [-1, 1]
     ) -> torch.Tensor:  # logits (b, 40)
-        "One look while learning, two looks afterwards."
-        return self.net(x) if self.training else (self.net(x) + self.net(x.flip(-1))) / 2
+        "One look while learning, two or ten looks afterwards."
+        if self.training:
+            return self.net(x)
+        looks = [x, *shifted(x, self.shift)]
+        return sum(self.net(look) + self.net(look.flip(-1)) for look in looks) / (2 * len(looks))
+
+
+def shifted(
+    x: torch.Tensor,  # (b, 3, h, w)
+    pixels: int,  # at least 0, below h and w
+) -> list[torch.Tensor]:  # four times (b, 3, h, w); none for 0 pixels
+    "A batch, shifted to each corner; what comes in at the border is a reflection."
+    if not pixels:
+        return []
+    h, w = x.shape[-2:]
+    padded = F.pad(x, [pixels] * 4, mode="reflect")
+    return [padded[..., top:top + h, left:left + w] for top, left in product((0, 2 * pixels), repeat=2)]
 
 # %% ../nbs/09_few_labels.ipynb #ccb6cebe
 def flip_accuracy(

@@ -391,13 +391,14 @@ def learning_part(
     history: pd.DataFrame,  # of a run
 ) -> Markup:
     "The learning curves."
-    first, last = history.iloc[0], history.iloc[-1]
-    alt = (f"Training loss from {first.train_loss:.3f} to {last.train_loss:.3f}, validation loss from {first.valid_loss:.3f} "
-           f"to {last.valid_loss:.3f}, in {len(history)} epochs")
-    losses = {word: (history["epoch"], history[f"{key}_loss"]) for word, key in (("training", "train"), ("validation", "valid"))}
+    looks = history.dropna()  # the epochs with a look at the validation images
+    first, last = looks.iloc[0], looks.iloc[-1]
+    alt = (f"Training loss from {history.train_loss.iloc[0]:.3f} to {last.train_loss:.3f}, "
+           f"validation loss from {first.valid_loss:.3f} to {last.valid_loss:.3f}, in {len(history)} epochs")
+    losses = {"training": (history["epoch"], history["train_loss"]), "validation": (looks["epoch"], looks["valid_loss"])}
     grown = f"Validation accuracy from {first.valid_accuracy:.1%} to {last.valid_accuracy:.1%} in {len(history)} epochs"
     return fill(LEARNING, losses=line_chart(losses, "epoch", "loss", alt), accuracies=line_chart(
-        {"validation": (history["epoch"], 100 * history["valid_accuracy"])}, "epoch", "accuracy, %", grown))
+        {"validation": (looks["epoch"], 100 * looks["valid_accuracy"])}, "epoch", "accuracy, %", grown))
 
 # %% ../nbs/13a_report.ipynb #6b0073d5
 def honesty_part(

@@ -10,13 +10,13 @@ __all__ = ['AT_LEAST', 'OPTIMIZERS', 'CHOICES', 'DOTTED', 'WAYS', 'LAYOUTS', 'SA
            'is_whole', 'recipe_problems', 'find_name', 'recipe_from_dict', 'best_device', 'time_ways', 'choose_way',
            'processor', 'measure_machine', 'choose_rows', 'resolve', 'run_name', 'build_net', 'autocast',
            'compute_logits', 'image_losses', 'State', 'new_state', 'check_finite', 'train_step', 'Alone',
-           'epoch_generator', 'end_epoch', 'Hook', 'call_hooks', 'Progress', 'AverageWeights', 'make_objective', 'fit',
-           'WithUnlabeled', 'make_batches', 'state_tensors', 'state_numbers', 'write_atomically', 'checksum',
-           'save_tensors', 'save_checkpoint', 'Checkpoint', 'select', 'like_weight', 'restore_numbers', 'DamagedError',
-           'read_checkpoint', 'load_checkpoint', 'command_line', 'describe_machine', 'Run', 'run_metrics', 'finish',
-           'describe_run', 'file_sums', 'write_sums', 'write_run', 'check_sums', 'load', 'save', 'ask_libc',
-           'keep_memory', 'cpu_threads', 'checkpoint_path', 'finished', 'hold', 'train', 'differences', 'changes_since',
-           'reproduce']
+           'epoch_generator', 'validate', 'end_epoch', 'Hook', 'call_hooks', 'Progress', 'AverageWeights',
+           'make_objective', 'fit', 'WithUnlabeled', 'make_batches', 'state_tensors', 'state_numbers',
+           'write_atomically', 'checksum', 'save_tensors', 'save_checkpoint', 'Checkpoint', 'select', 'like_weight',
+           'restore_numbers', 'DamagedError', 'read_checkpoint', 'load_checkpoint', 'command_line', 'describe_machine',
+           'Run', 'run_metrics', 'finish', 'describe_run', 'file_sums', 'write_sums', 'write_run', 'check_sums', 'load',
+           'save', 'ask_libc', 'keep_memory', 'cpu_threads', 'checkpoint_path', 'finished', 'hold', 'train',
+           'differences', 'changes_since', 'reproduce']
 
 # %% ../nbs/03_train.ipynb #05e17838
 import ctypes
@@ -102,6 +102,7 @@ class Recipe(_Checked):
     warmup: int = 0  # first steps, in which the learning rate rises evenly to its full height
     cycles: int = 1  # times that the schedule is gone through; epochs are a multiple of it
     epochs: int = 5  # passes over the training images
+    valid_every: int = 1  # epochs from one look at the validation images to the next; after the last there always is one
     batch_size: int = 32  # images a step
     unlabeled_batch_size: int = 0  # images without labels a step, besides
     average: float = 0.0  # decay of the moving average of the weights, in [0, 1); 0: none
@@ -121,7 +122,7 @@ def is_whole(
 
 # %% ../nbs/03_train.ipynb #b4dd347c
 AT_LEAST = {"train_images": 1, "valid_images": 1, "test_images": 1, "unlabeled_images": 0, "size": 8, "warmup": 0,
-            "cycles": 1, "epochs": 1, "batch_size": 1, "unlabeled_batch_size": 0, "seed": 0}
+            "cycles": 1, "epochs": 1, "valid_every": 1, "batch_size": 1, "unlabeled_batch_size": 0, "seed": 0}
 
 
 def _count_problems(recipe):
@@ -563,25 +564,30 @@ def epoch_generator(
     return torch.Generator().manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
 
 # %% ../nbs/03_train.ipynb #b76a2587
+def validate(
+    state: State,  # of the run, as it stands; keeps the logits
+    batches: Batches,  # of the validation images
+    team: Alone = ALONE,  # who looks at them
+) -> dict[str, float]:  # valid_loss, valid_accuracy
+    "Look at the validation images."
+    logits = state.valid_logits = team.logits(state.eval_net, batches, state.recipe)
+    loss = image_losses(logits, batches.truth).mean().item()
+    check_finite(state, "validation loss", loss)  # the last step may have spoilt the weights
+    return {"valid_loss": loss, "valid_accuracy": ((logits > 0) == batches.truth.bool()).double().mean().item()}
+
+
 def end_epoch(
     state: State,  # changed in place
     batches: Batches,  # of the validation images
     team: Alone = ALONE,  # who looks at them
 ):
-    "Look at the validation images and write the epoch's row."
-    logits = state.valid_logits = team.logits(state.eval_net, batches, state.recipe)
-    truth = batches.truth
-    valid_loss = image_losses(logits, truth).mean().item()
-    check_finite(state, "validation loss", valid_loss)  # the last step may have spoilt the weights
+    "Look at the validation images, if it is time, and write the epoch's row."
+    epoch, recipe = state.epoch + 1, state.recipe
+    due = epoch % recipe.valid_every == 0 or epoch == recipe.epochs
+    seen = validate(state, batches, team) if due else {"valid_loss": math.nan, "valid_accuracy": math.nan}
     state.loss_sum, state.images = team.sums(state.loss_sum, state.images)
-    state.epoch += 1
-    state.history.append({
-        "epoch": state.epoch,
-        "train_loss": state.loss_sum / state.images,
-        "valid_loss": valid_loss,
-        "valid_accuracy": ((logits > 0) == truth.bool()).double().mean().item(),
-    })
-    state.batch, state.images, state.loss_sum = 0, 0, 0.0
+    state.history.append({"epoch": epoch, "train_loss": state.loss_sum / state.images} | seen)
+    state.epoch, state.batch, state.images, state.loss_sum = epoch, 0, 0, 0.0
 
 # %% ../nbs/03_train.ipynb #42164849
 EVENTS = ("start", "step", "epoch", "end")
@@ -623,8 +629,10 @@ class Progress(Hook):
         self.bar.update()
 
     def on_epoch(self, state: State):  # of the run, as it stands
-        "Show the epoch's validation loss and accuracy."
+        "Show the validation loss and accuracy, if they are new."
         row = state.history[-1]
+        if math.isnan(row["valid_loss"]):
+            return
         self.bar.set_postfix_str(f"epoch {row['epoch']}: valid loss {row['valid_loss']:.4f}, "
                                  f"accuracy {row['valid_accuracy']:.2%}", refresh=False)
 
@@ -1119,8 +1127,8 @@ def _part_problems(run):
     if not isinstance(run.data, str) or not isinstance(run.machine, dict):
         yield "recipe.json", "data is a fingerprint, and machine has names and values"
     if list(run.history) != list(HISTORY) or not all(kind.kind in "if" for kind in run.history.dtypes) \
-            or not len(run.history):
-        yield "history.csv", f"a history has rows, and the columns {', '.join(HISTORY)}, all of them numbers"
+            or not len(run.history) or run.history.iloc[-1].isna().any():
+        yield "history.csv", f"a history has rows, the last one without a gap, and the columns {', '.join(HISTORY)}, all numbers"
     if not isinstance(run.metrics, dict) or not all(_is_number(value) for value in run.metrics.values()) \
             or "seconds" not in run.metrics:
         yield "metrics.json", "metrics have names and numbers, the seconds among them"
@@ -1314,7 +1322,7 @@ def differences(
     parts += [(f"history {key}", a.history[key].to_numpy(), b.history[key].to_numpy()) for key in a.history]
     if a.weights is not None and b.weights is not None:
         parts += [(f"weights {key}", value.numpy(), b.weights[key].numpy()) for key, value in a.weights.items()]
-    return {what: _distance(x, y) for what, x, y in parts if not np.array_equal(x, y)}
+    return {what: _distance(x, y) for what, x, y in parts if not np.array_equal(x, y, equal_nan=True)}
 
 
 def _distance(x, y):
