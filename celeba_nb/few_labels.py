@@ -126,6 +126,7 @@ def shifted(
     if not pixels:
         return []
     h, w = x.shape[-2:]
+    # Not `shift_by` of notebook 07: an ONNX file of it would take batches of one size only.
     padded = F.pad(x, [pixels] * 4, mode="reflect")
     return [padded[..., top:top + h, left:left + w] for top, left in product((0, 2 * pixels), repeat=2)]
 

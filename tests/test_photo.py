@@ -7,6 +7,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import torch
 from PIL import Image, ImageOps
 
 from celeba_nb.data import DataError, find_root, read_celeba
+from celeba_nb.few_labels import BothWays
 from celeba_nb.photo import (
     MAX_PIXELS,
     Similarity,
@@ -289,6 +291,16 @@ def test_an_export_that_differs_is_not_kept(model, tmp_path, monkeypatch):
     with pytest.raises(TrainingError, match="differ by up to 0.01"):
         export_onnx(load(model), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_that_looks_ten_times_is_exported(model, tmp_path):
+    "For batches of any size: `export_onnx` compares several."
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    run, looks = load(model), {"shift": 0.1}
+    recipe = replace(run.recipe, model="celeba_nb.few_labels.BothWays", model_args=looks)
+    ten = replace(run, recipe=recipe, weights=BothWays(32, **looks).state_dict())
+    assert export_onnx(ten, tmp_path / "model.onnx") < 1e-5
 
 
 def test_a_model_trained_elsewhere_answers_here(face, model, tmp_path):
