@@ -216,6 +216,7 @@ _Decay = _option(float, "weight_decay", "Weight decay.")
 _Schedule = _option(str, "schedule", "Of the learning rate: constant or cosine.")
 _Warmup = _option(int, "warmup", "First steps, in which the learning rate rises.")
 _Cycles = _option(int, "cycles", "Times that the schedule is gone through.")
+_NoAugEpochs = _option(int, "no_aug_epochs", "Last epochs of each cycle, in which images are not augmented.")
 _ValidEvery = _option(int, "valid_every", "Epochs from one look at the validation images to the next.")
 _Average = _option(float, "average", "Decay of the moving average of the weights; 0: none.")
 
@@ -267,6 +268,7 @@ def train_command(
     average: _Average = None,
     augment: _Augment = None,
     augment_args: _Arguments = None,
+    no_aug_epochs: _NoAugEpochs = None,
     model: _Model = None,
     model_args: _Arguments = None,
     objective: _Objective = None,

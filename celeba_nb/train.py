@@ -11,7 +11,7 @@ __all__ = ['AT_LEAST', 'OPTIMIZERS', 'CHOICES', 'DOTTED', 'WAYS', 'LAYOUTS', 'SA
            'processor', 'measure_machine', 'choose_rows', 'resolve', 'run_name', 'build_net', 'autocast',
            'compute_logits', 'image_losses', 'State', 'new_state', 'check_finite', 'train_step', 'Alone',
            'epoch_generator', 'validate', 'end_epoch', 'Hook', 'call_hooks', 'Progress', 'AverageWeights',
-           'make_objective', 'fit', 'WithUnlabeled', 'make_batches', 'state_tensors', 'state_numbers',
+           'make_objective', 'fit', 'WithUnlabeled', 'augments', 'make_batches', 'state_tensors', 'state_numbers',
            'write_atomically', 'checksum', 'save_tensors', 'save_checkpoint', 'Checkpoint', 'select', 'like_weight',
            'restore_numbers', 'DamagedError', 'read_checkpoint', 'load_checkpoint', 'command_line', 'describe_machine',
            'Run', 'run_metrics', 'finish', 'describe_run', 'file_sums', 'write_sums', 'write_run', 'check_sums', 'load',
@@ -95,6 +95,7 @@ class Recipe(_Checked):
     objective_args: dict = field(default_factory=dict)  # its keyword arguments
     augment: str | None = None  # called with (x, generator) and augment_args, gives a batch like x
     augment_args: dict = field(default_factory=dict)  # its keyword arguments
+    no_aug_epochs: int = 0  # last epochs of each cycle, in which images are not augmented
     optimizer: str = "Adam"  # "Adam", "AdamW" or "SGD", from torch.optim
     lr: float = 0.001  # learning rate, above 0
     weight_decay: float = 0.0  # at least 0
@@ -121,8 +122,8 @@ def is_whole(
     return isinstance(value, int) and not isinstance(value, bool)
 
 # %% ../nbs/03_train.ipynb #b4dd347c
-AT_LEAST = {"train_images": 1, "valid_images": 1, "test_images": 1, "unlabeled_images": 0, "size": 8, "warmup": 0,
-            "cycles": 1, "epochs": 1, "valid_every": 1, "batch_size": 1, "unlabeled_batch_size": 0, "seed": 0}
+AT_LEAST = {"train_images": 1, "valid_images": 1, "test_images": 1, "unlabeled_images": 0, "size": 8, "no_aug_epochs": 0,
+            "warmup": 0, "cycles": 1, "epochs": 1, "valid_every": 1, "batch_size": 1, "unlabeled_batch_size": 0, "seed": 0}
 
 
 def _count_problems(recipe):
@@ -135,6 +136,9 @@ def _count_problems(recipe):
             yield f"{name} must be a whole number of at least {least}, not {value!r}"
     if is_whole(recipe.cycles) and recipe.cycles > 1 and recipe.epochs % recipe.cycles:
         yield f"epochs must be a multiple of cycles ({recipe.cycles}), not {recipe.epochs}"
+    if all(is_whole(getattr(recipe, name)) for name in ("no_aug_epochs", "cycles", "epochs")) \
+            and recipe.no_aug_epochs * recipe.cycles > recipe.epochs:
+        yield f"no_aug_epochs times cycles must be at most epochs ({recipe.epochs}), not {recipe.no_aug_epochs * recipe.cycles}"
     if (recipe.unlabeled_images == 0) != (recipe.unlabeled_batch_size == 0):
         yield "unlabeled_images and unlabeled_batch_size must both be 0, or both above"
 
@@ -706,6 +710,15 @@ class WithUnlabeled:
 LOOK = 64  # images a batch where nothing is learned: more are hardly faster, and need more memory than the training
 
 
+def augments(
+    recipe: Recipe,  # of the run
+    epoch: int,  # from 0
+) -> bool:
+    "Whether the images of an epoch are augmented; the last epochs of a cycle may leave it out."
+    length = recipe.epochs // recipe.cycles
+    return epoch % length < length - recipe.no_aug_epochs
+
+
 def make_batches(
     recipe: Recipe,  # resolved
     cache: ImageCache,  # holds at least the run's images
@@ -720,7 +733,8 @@ def make_batches(
 
     def train_batches(epoch):
         generator = epoch_generator(recipe.seed, epoch)
-        labeled = Batches(cache, rows["train"], recipe.batch_size, augment, generator, **place)
+        change = augment if augments(recipe, epoch) else None
+        labeled = Batches(cache, rows["train"], recipe.batch_size, change, generator, **place)
         if others is None:
             return labeled
         shuffled = np.random.default_rng((recipe.seed, epoch)).permutation(len(others.rows))
