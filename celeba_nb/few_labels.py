@@ -199,12 +199,11 @@ class SelfTraining(Hook):
         weight: float = 1.0,  # of the teacher's answers, against that of the labels
         steps: list | None = None,  # for `chain`: augmentations of images without labels, where the recipe augments; None: none
     ):
-        self.state, self.length = state, state.recipe.epochs // state.recipe.cycles
-        self.others, self.weight, self.steps = state.recipe.unlabeled_batch_size, weight, steps or []
+        self.state, self.weight, self.steps = state, weight, steps or []
 
     def on_epoch(self, state: State):  # of the run, as it stands
         "At the end of each generation but the last, the network answers for the images without labels, and begins anew."
-        if state.epoch % self.length == 0 and state.epoch < state.recipe.epochs:
+        if state.epoch % state.recipe.cycle_epochs == 0 and state.epoch < state.recipe.epochs:
             answers = torch.sigmoid(compute_logits(state.eval_net, state.unlabeled, state.recipe))
             state.unlabeled.truth.copy_(answers)
             begin_anew(state)
@@ -216,7 +215,7 @@ class SelfTraining(Hook):
         y: torch.Tensor,  # (b, 40): 0 or 1; for images without labels, which come last, NaN or a teacher's answers, in [0, 1]
     ) -> torch.Tensor:  # one number, at least 0
         "Binary cross-entropy against the labels, and against the teacher's answers, once there are any."
-        n = len(x) - self.others
+        n = len(x) - self.state.recipe.unlabeled_batch_size
         if y[n:].isnan().any():
             return each_bce(net, x[:n], y[:n])
         steps = self.steps if augments(self.state.recipe, self.state.epoch) else []

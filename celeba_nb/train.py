@@ -114,6 +114,11 @@ class Recipe(_Checked):
     threads: int | str = "auto"  # of the CPU; auto: what torch finds
     seed: int = 0  # draws training images, initial weights, order and augmentation
 
+    @property
+    def cycle_epochs(self) -> int:
+        "Epochs of one cycle."
+        return self.epochs // self.cycles
+
 # %% ../nbs/03_train.ipynb #cda3f3c5
 def is_whole(
     value,  # anything
@@ -715,8 +720,7 @@ def augments(
     epoch: int,  # from 0
 ) -> bool:
     "Whether the images of an epoch are augmented; the last epochs of a cycle may leave it out."
-    length = recipe.epochs // recipe.cycles
-    return epoch % length < length - recipe.no_aug_epochs
+    return epoch % recipe.cycle_epochs < recipe.cycle_epochs - recipe.no_aug_epochs
 
 
 def make_batches(
