@@ -274,6 +274,14 @@ class Ledger:
         "Is there a row of this run?"
         return f"{key[0]}/{key[1]}" in self.right
 
+    def image_accuracies(
+        self,
+        method: str,  # one with a row
+        seeds: list[int],  # of its rows
+    ) -> np.ndarray:  # (seeds, test images): the share of right answers
+        "How well each test image was answered about, by each run."
+        return np.array([self.right[f"{method}/{seed}"] for seed in seeds]) / 40
+
     def add(
         self,
         key: tuple[str, int],  # method, seed
@@ -333,8 +341,8 @@ def grow(
 def _differences(ledger, methods):
     "(seeds, images): how much better the first method is than the second, in the seeds that both have."
     seeds = [seed for seed in sorted(set(ledger.rows["seed"])) if all((method, seed) in ledger for method in methods)]
-    minuend, subtrahend = ([ledger.right[f"{method}/{seed}"] / 40 for seed in seeds] for method in methods)
-    return np.array(minuend) - np.array(subtrahend)
+    minuend, subtrahend = (ledger.image_accuracies(method, seeds) for method in methods)
+    return minuend - subtrahend
 
 
 def paired_effects(

@@ -675,19 +675,20 @@ def fit(
 ):
     "The training loop: the only one of the course."
     objective, net = make_objective(state), team.join(state.net)
-    call_hooks([objective, *hooks], "start", state)
+    everyone = [objective, *hooks]
+    call_hooks(everyone, "start", state)
     while state.epoch < state.recipe.epochs:
         began, before = time.perf_counter(), state.seconds
         state.net.train()
         for x, y in team.share(train_batches(state.epoch)).iterate(state.batch):
             train_step(state, net, objective, x, y)
             state.seconds = before + time.perf_counter() - began
-            call_hooks([objective, *hooks], "step", state)
+            call_hooks(everyone, "step", state)
         end_epoch(state, valid_batches, team)
         call_hooks([objective], "epoch", state)  # before the clock is read: what it does here is training, too
         state.seconds = before + time.perf_counter() - began
         call_hooks(hooks, "epoch", state)
-    call_hooks([objective, *hooks], "end", state)
+    call_hooks(everyone, "end", state)
 
 # %% ../nbs/03_train.ipynb #8228570b
 class WithUnlabeled:
