@@ -30,7 +30,6 @@ from celeba_nb.photo import (
     align,
     ask,
     centre_crop,
-    cpu_net,
     cut_out,
     find_faces,
     fit_similarity,
@@ -174,7 +173,7 @@ def study_photos(labels, run, images):
     made = [one_photo(labels, row) for row in progress_bar(rows, desc="photos")]
     about = pd.DataFrame([some for _, some in made])
     there = [i for i, (pictures, _) in enumerate(made) if "found and aligned" in pictures]
-    net = cpu_net(run)
+    net = run.net()
     answers = {way: ask(net, [made[i][0][way] for i in there], run.recipe.size) for way in ["official", *WAYS]}
     truth = labels.attributes.to_numpy()[rows[there]]
     people = None if labels.identity is None else labels.identity.to_numpy()[rows[there]]

@@ -35,7 +35,19 @@ from .report import write_report
 from .scale import find_team
 from .sketch import ATTRIBUTES, WriteError, make_sketch, writing
 from .speed import bench, summarize
-from .train import LAYOUTS, LOOK, Recipe, Run, TrainingError, compute_logits, cpu_threads, describe_machine, load, train
+from celeba_nb.train import (
+    LAYOUTS,
+    LOOK,
+    Recipe,
+    Run,
+    TrainingError,
+    compute_logits,
+    cpu_threads,
+    describe_machine,
+    is_here,
+    load,
+    train,
+)
 
 # %% ../nbs/14_cli.ipynb #e001c140
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -235,7 +247,7 @@ _Threads = _option(str, "threads", "CPU threads: auto or a number.")
 # %% ../nbs/14_cli.ipynb #27b1e88c
 def _train_and_tell(recipe, root, out, json_file):
     "Make a run, say in a line how good it is, and write its numbers."
-    with find_team() as team:
+    with find_team(recipe.device) as team:
         run = train(recipe, open_labels(root, quiet=not team.writes), folder=out, team=team)
         if team.writes:
             typer.echo(f"Test accuracy {run.metrics['test_accuracy']:.2%}, validation loss {run.metrics['valid_loss']:.4f}. "
@@ -300,9 +312,10 @@ def evaluate(
     "What a trained network gets right on a split of some labels."
     rows = draw_rows(labels, split)
     cache = ImageCache(labels, run.recipe.size, rows)
-    batches = Batches(cache, rows, LOOK, device=run.recipe.device, layout=LAYOUTS[run.recipe.layout])
-    with cpu_threads(run.recipe.threads):
-        logits = compute_logits(run.net(), batches, run.recipe)
+    recipe = run.recipe if is_here(run.recipe.device) else replace(run.recipe, device="cpu")
+    batches = Batches(cache, rows, LOOK, device=recipe.device, layout=LAYOUTS[recipe.layout])
+    with cpu_threads(recipe.threads):
+        logits = compute_logits(run.net(recipe.device), batches, recipe)
     truth = labels.attributes.to_numpy()
     return report(logits.sigmoid().numpy(), truth[rows], truth[labels.rows("train")], list(labels.attributes))
 

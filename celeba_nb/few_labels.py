@@ -397,7 +397,7 @@ INGREDIENTS = {"base": BASE} | LEFT_OUT | ADDED | LATER
 RECIPES = {
     "best-1k": replace(
         SUPERVISED, **UNLABELED, model_args={"model_args": DROPOUT} | TEN_LOOKS, no_aug_epochs=10, valid_every=20),
-    "best-10k": replace(SUPERVISED, train_images=10_000, epochs=30),
+    "best-10k": replace(SUPERVISED, train_images=10_000, epochs=25),
     "best-full": replace(
         SUPERVISED, train_images=None, epochs=30, batch_size=256, warmup=500, average=0.999,
         model_args={"model_args": {"channels": [64, 128, 256, 512], "blocks": [0, 1, 1, 1]}}),

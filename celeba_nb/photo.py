@@ -7,9 +7,9 @@ Docs: https://celeba-nb.github.io/celeba_nb/photo.html.md"""
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'PHOTO_FORMATS', 'FRAME', 'FRAME_POINTS', 'POINT_WEIGHTS', 'UPRIGHT_BOX', 'OF_68', 'LONGEST', 'SEARCH',
            'WITHOUT_DLIB', 'TOLERANCE', 'flatten', 'open_photo', 'Similarity', 'cut_out', 'random_place', 'put_face',
-           'cpu_net', 'ask', 'fit_similarity', 'load_dlib', 'load_cnn', 'find_points', 'turn_by', 'look', 'distinct',
-           'search', 'align', 'Face', 'centre_crop', 'find_faces', 'predict_photo', 'table_of', 'plot_answer',
-           'FromPixels', 'compare_onnx', 'export_onnx']
+           'ask', 'fit_similarity', 'load_dlib', 'load_cnn', 'find_points', 'turn_by', 'look', 'distinct', 'search',
+           'align', 'Face', 'centre_crop', 'find_faces', 'predict_photo', 'table_of', 'plot_answer', 'FromPixels',
+           'compare_onnx', 'export_onnx']
 
 # %% ../nbs/12_photo.ipynb #0d90beed
 import importlib.util
@@ -17,7 +17,7 @@ import io
 import json
 import math
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -180,13 +180,6 @@ def put_face(
     return (share * cut_out(face, place, (side, side)) + (1 - share) * color).round().astype(np.uint8)
 
 # %% ../nbs/12_photo.ipynb #cb73647a
-def cpu_net(
-    run: Run,  # with weights
-) -> nn.Module:  # in evaluation mode, on the CPU
-    "A run's network on this machine's CPU, wherever it was trained."
-    return replace(run, recipe=replace(run.recipe, device="cpu")).net()
-
-
 def ask(
     net: nn.Module,  # gives logits (n, 40)
     pictures: list[np.ndarray],  # each (h, w, 3), uint8
@@ -405,7 +398,7 @@ def table_of(
     run: Run,  # with weights
 ) -> pd.DataFrame:  # as `predict_photo` gives it
     "The forty answers for faces that were found."
-    probabilities = ask(cpu_net(run), [face.picture for face in faces], run.recipe.size) if faces else np.zeros((0, 40))
+    probabilities = ask(run.net(), [face.picture for face in faces], run.recipe.size) if faces else np.zeros((0, 40))
     where = pd.DataFrame([[*face.box, face.way] for face in faces], columns=["left", "top", "right", "bottom", "way"])
     return pd.concat([where, pd.DataFrame(probabilities, columns=list(ATTRIBUTES))], axis=1)
 
@@ -487,7 +480,7 @@ def export_onnx(
     "Write a trained network as ONNX: uint8 pixels in, probabilities out, and check it with onnxruntime."
     _need_export()
     path, size = Path(path), run.recipe.size
-    net = FromPixels(cpu_net(run)).eval()
+    net = FromPixels(run.net()).eval()
     random = torch.Generator().manual_seed(0)
     two, seven = (torch.randint(0, 256, (n, 3, size, size), generator=random, dtype=torch.uint8) for n in (2, 7))
     off = math.inf

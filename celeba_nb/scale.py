@@ -16,7 +16,7 @@ import torch
 from torch import distributed
 
 from .data import Batches
-from .train import ALONE, Alone, TrainingError, WithUnlabeled, compute_logits
+from .train import ALONE, Alone, TrainingError, WithUnlabeled, best_device, compute_logits
 
 # %% ../nbs/10_scale.ipynb #27755bc5
 def piece(
@@ -102,7 +102,9 @@ def weighted_mean(
 
 # %% ../nbs/10_scale.ipynb #ef1af3f2
 @contextmanager
-def find_team():  # yields a Team, or ALONE
+def find_team(
+    device: str = "auto",  # of the recipe: where the processes are to compute
+):  # yields a Team, or ALONE; TrainingError if there are more processes than graphics cards
     "The processes that torchrun or accelerate has started: a team, or this one alone."
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield ALONE
@@ -111,7 +113,12 @@ def find_team():  # yields a Team, or ALONE
         from accelerate import Accelerator
     except ImportError:
         raise TrainingError("several processes need the extra `scale`: pip install 'celeba_nb[scale]'") from None
-    team = Team(Accelerator(cpu=not torch.cuda.is_available()))
+    on_cpu = "cpu" in (device, best_device())
+    here, cards = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
+    if not on_cpu and here > cards:
+        raise TrainingError(f"{here} processes share {cards} graphics card(s) here, and each wants one of its own: start fewer "
+                            "processes, or choose --device cpu")
+    team = Team(Accelerator(cpu=on_cpu))
     yield team
     team.accelerator.wait_for_everyone()
     distributed.destroy_process_group()

@@ -7,16 +7,16 @@ Docs: https://celeba-nb.github.io/celeba_nb/train.html.md"""
 # %% auto #0
 __all__ = ['AT_LEAST', 'OPTIMIZERS', 'CHOICES', 'DOTTED', 'WAYS', 'LAYOUTS', 'SAFE', 'ALONE', 'EVENTS', 'LOOK', 'FORMAT',
            'PREPARED', 'FILES', 'AGAIN', 'LARGEST_RECORD', 'HISTORY', 'KINDS', 'bce', 'TrainingError', 'Recipe',
-           'is_whole', 'recipe_problems', 'find_name', 'recipe_from_dict', 'best_device', 'time_ways', 'choose_way',
-           'processor', 'measure_machine', 'choose_rows', 'resolve', 'run_name', 'build_net', 'autocast',
+           'is_whole', 'recipe_problems', 'find_name', 'recipe_from_dict', 'best_device', 'is_here', 'time_ways',
+           'choose_way', 'processor', 'measure_machine', 'choose_rows', 'resolve', 'run_name', 'build_net', 'autocast',
            'compute_logits', 'image_losses', 'State', 'new_state', 'check_finite', 'train_step', 'Alone',
            'epoch_generator', 'validate', 'end_epoch', 'Hook', 'call_hooks', 'Progress', 'AverageWeights',
-           'make_objective', 'fit', 'WithUnlabeled', 'augments', 'make_batches', 'state_tensors', 'state_numbers',
-           'write_atomically', 'checksum', 'save_tensors', 'save_checkpoint', 'Checkpoint', 'select', 'like_weight',
-           'restore_numbers', 'DamagedError', 'read_checkpoint', 'load_checkpoint', 'command_line', 'describe_machine',
-           'Run', 'run_metrics', 'finish', 'describe_run', 'file_sums', 'write_sums', 'write_run', 'check_sums', 'load',
-           'save', 'ask_libc', 'keep_memory', 'cpu_threads', 'checkpoint_path', 'finished', 'hold', 'train',
-           'differences', 'changes_since', 'reproduce']
+           'make_objective', 'fit', 'WithUnlabeled', 'augments', 'make_batches', 'random_states', 'state_tensors',
+           'state_numbers', 'write_atomically', 'checksum', 'save_tensors', 'save_checkpoint', 'Checkpoint', 'select',
+           'like_weight', 'restore_numbers', 'DamagedError', 'read_checkpoint', 'load_checkpoint', 'command_line',
+           'describe_machine', 'Run', 'run_metrics', 'finish', 'describe_run', 'file_sums', 'write_sums', 'write_run',
+           'check_sums', 'load', 'save', 'ask_libc', 'keep_memory', 'cpu_threads', 'deterministic_convolutions',
+           'checkpoint_path', 'finished', 'hold', 'train', 'differences', 'changes_since', 'reproduce']
 
 # %% ../nbs/03_train.ipynb #05e17838
 import ctypes
@@ -275,6 +275,13 @@ def best_device() -> str:  # "cuda", "mps" or "cpu"
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
+
+def is_here(
+    device: str,  # as in a recipe: "cpu", "cuda", "cuda:1", "mps"
+) -> bool:
+    "Whether this machine has such a device."
+    return device.partition(":")[0] in ("cpu", best_device())
+
 # %% ../nbs/03_train.ipynb #ba269c9c
 WAYS = [(precision, layout) for precision in CHOICES["precision"][1:] for layout in CHOICES["layout"][1:]]
 LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
@@ -397,7 +404,7 @@ def resolve(
     "Settle what a recipe leaves open, for these labels and this machine."
     counts = {f"{split}_images": len(rows) for split, rows in choose_rows(recipe, labels).items()}
     device = best_device() if recipe.device == "auto" else recipe.device
-    if device.partition(":")[0] not in ("cpu", best_device()):
+    if not is_here(device):
         raise TrainingError(f"recipe: there is no {device} here: use cpu, or auto")
     precision, layout = recipe.precision, recipe.layout
     if "auto" in (precision, layout):
@@ -751,6 +758,22 @@ def make_batches(
     return train_batches, in_order
 
 # %% ../nbs/03_train.ipynb #f040514b
+def _card(device):
+    "PyTorch's module for a device that is no CPU, and how its functions are told which one."
+    return torch.get_device_module(device), [device] if device.startswith("cuda") else []
+
+
+def random_states(
+    device: str,  # that the run computes on
+) -> dict[str, torch.Tensor]:  # "random", and "random_card" where the device is no CPU
+    "Where PyTorch's random numbers stand: the CPU's, and those of the graphics card."
+    states = {"random": torch.get_rng_state()}
+    if device != "cpu":
+        module, which = _card(device)
+        states["random_card"] = module.get_rng_state(*which)
+    return states
+
+
 def state_tensors(
     state: State,  # of the run, as it stands
 ) -> dict[str, torch.Tensor]:  # name -> tensor, contiguous, on the CPU
@@ -762,7 +785,7 @@ def state_tensors(
         tensors["answers"] = state.unlabeled.truth
     for index, moments in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": value for key, value in moments.items()}
-    tensors["random"] = torch.get_rng_state()
+    tensors |= random_states(state.recipe.device)
     return {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
 
 # %% ../nbs/03_train.ipynb #b53e4dba
@@ -919,6 +942,9 @@ def load_checkpoint(
     if state.unlabeled is not None:
         state.unlabeled.truth.copy_(tensors["answers"])
     torch.set_rng_state(tensors["random"])
+    if "random_card" in tensors:
+        module, which = _card(state.recipe.device)
+        module.set_rng_state(tensors["random_card"], *which)
 
 # %% ../nbs/03_train.ipynb #2e1437b1
 def command_line() -> str:  # as one would type it
@@ -957,7 +983,10 @@ class Run:
         "The run's name: the hash of its recipe and its data."
         return run_name(self.recipe, self.data)
 
-    def net(self) -> nn.Module:  # in evaluation mode; TrainingError if the weights were not kept
+    def net(
+        self,
+        device: str = "cpu",  # where it is to answer, wherever it was trained
+    ) -> nn.Module:  # in evaluation mode; TrainingError if the weights were not kept
         "The trained network."
         if self.weights is None:
             raise TrainingError(f"run {self.name}: its weights were not kept; train it again with weights kept")
@@ -967,7 +996,7 @@ class Run:
             raise TrainingError(f"run {self.name}: its weights don't fit {self.recipe.model}")
         net = build_net(self.recipe)
         net.load_state_dict(self.weights)
-        return net.to(self.recipe.device, memory_format=LAYOUTS[self.recipe.layout]).eval()
+        return net.to(device, memory_format=LAYOUTS[self.recipe.layout]).eval()
 
 # %% ../nbs/03_train.ipynb #cabed711
 def run_metrics(
@@ -1234,6 +1263,17 @@ def cpu_threads(
     finally:
         torch.set_num_threads(before)
 
+# %% ../nbs/03_train.ipynb #c4d00004
+@contextmanager
+def deterministic_convolutions():
+    "Let cuDNN take only algorithms that give the same bits each time, then as before."
+    before = torch.backends.cudnn.deterministic
+    torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic = before
+
 # %% ../nbs/03_train.ipynb #b6de2eeb
 def checkpoint_path(
     folder: Path,  # of a run
@@ -1322,7 +1362,8 @@ def train(
                                 progress=progress and team.writes)
     train_batches, batches = make_batches(recipe, cache, rows)
     checkpoint = None if folder is None else Checkpoint(checkpoint_path(folder), name, every)
-    with cpu_threads(recipe.threads), hold(Path(folder)) if checkpoint and team.writes else nullcontext():
+    with (cpu_threads(recipe.threads), deterministic_convolutions(),
+          hold(Path(folder)) if checkpoint and team.writes else nullcontext()):
         state = _begin(recipe, len(train_batches(0)), checkpoint, batches.get("unlabeled"))
         fit(state, train_batches, batches["valid"], _all_hooks(recipe, progress, hooks, checkpoint, team.writes), team)
         run = finish(state, batches, labels.fingerprint, team)
