@@ -35,19 +35,7 @@ from .report import write_report
 from .scale import find_team
 from .sketch import ATTRIBUTES, WriteError, make_sketch, writing
 from .speed import bench, summarize
-from celeba_nb.train import (
-    LAYOUTS,
-    LOOK,
-    Recipe,
-    Run,
-    TrainingError,
-    compute_logits,
-    cpu_threads,
-    describe_machine,
-    is_here,
-    load,
-    train,
-)
+from .train import LAYOUTS, LOOK, Recipe, Run, TrainingError, compute_logits, cpu_threads, describe_machine, load, train
 
 # %% ../nbs/14_cli.ipynb #e001c140
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -312,7 +300,7 @@ def evaluate(
     "What a trained network gets right on a split of some labels."
     rows = draw_rows(labels, split)
     cache = ImageCache(labels, run.recipe.size, rows)
-    recipe = run.recipe if is_here(run.recipe.device) else replace(run.recipe, device="cpu")
+    recipe = run.recipe if training.is_here(run.recipe.device) else replace(run.recipe, device="cpu")
     batches = Batches(cache, rows, LOOK, device=recipe.device, layout=LAYOUTS[recipe.layout])
     with cpu_threads(recipe.threads):
         logits = compute_logits(run.net(recipe.device), batches, recipe)
