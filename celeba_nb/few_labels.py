@@ -390,7 +390,11 @@ ADDED = {
     "128×128 pixels": replace(BASE, size=128),
     "unlabelled images": replace(BASE, **UNLABELED),
 }
-LATER = {"plain at the end": replace(BASE, no_aug_epochs=10)}
+LATER = {
+    "plain at the end": replace(BASE, no_aug_epochs=10),
+    "twice as many epochs": replace(BASE, epochs=80),
+    "norm_cnn": replace(BASE, model_args={"model": "celeba_nb.architectures.norm_cnn"}, lr=0.0005),
+}
 INGREDIENTS = {"base": BASE} | LEFT_OUT | ADDED | LATER
 
 # %% ../nbs/09_few_labels.ipynb #18d6f309
