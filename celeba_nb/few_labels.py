@@ -392,7 +392,7 @@ ADDED = {
 }
 LATER = {
     "plain at the end": replace(BASE, no_aug_epochs=10),
-    "twice as many epochs": replace(BASE, epochs=80),
+    "twice as many epochs": replace(BASE, epochs=UNLABELED["epochs"]),
     "norm_cnn": replace(BASE, model_args={"model": "celeba_nb.architectures.norm_cnn"}, lr=0.0005),
 }
 INGREDIENTS = {"base": BASE} | LEFT_OUT | ADDED | LATER
