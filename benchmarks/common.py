@@ -6,8 +6,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from celeba_nb.data import find_root, read_celeba
-from celeba_nb.train import Recipe, choose_rows, train
+from celeba_nb.data import find_root
+from celeba_nb.files import read_celeba
+from celeba_nb.recipe import Recipe
+from celeba_nb.run import choose_rows
+from celeba_nb.training import train
 
 
 def arguments(about):
@@ -34,7 +37,7 @@ def train_from_jpegs(recipe, labels, hook):
     with tempfile.TemporaryDirectory() as folder:
         os.environ["CELEBA_NB_CACHE"] = folder
         hook.began = time.perf_counter()
-        run = train(recipe, labels, hooks=(hook,), progress=False)
+        run = train(recipe, labels, callbacks=(hook,), progress=False)
         return run, time.perf_counter() - hook.began
 
 

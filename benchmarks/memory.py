@@ -19,7 +19,7 @@ FEW = 1000
 
 def make_folder(faces, folder, images):
     "A CelebA folder with so many training images, of a few different faces."
-    from celeba_nb.data import read_celeba
+    from celeba_nb.files import read_celeba
 
     labels, place = read_celeba(faces), folder / "img_align_celeba"
     place.mkdir(parents=True)
@@ -37,8 +37,10 @@ def make_folder(faces, folder, images):
 
 def child(root, size):
     "What is measured: read the labels, build the cache, train an epoch over all images."
-    from celeba_nb.data import ImageCache, read_celeba
-    from celeba_nb.train import Recipe, train
+    from celeba_nb.files import read_celeba
+    from celeba_nb.images import ImageCache
+    from celeba_nb.recipe import Recipe
+    from celeba_nb.training import train
 
     began = time.perf_counter()
     labels = read_celeba(root)

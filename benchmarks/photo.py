@@ -1,8 +1,8 @@
 r"""How well are faces found and aligned in photos? Aligned test images of CelebA, put anywhere in a canvas, found again.
 
     celeba-nb train --root "$CELEBA_ROOT" --model celeba_nb.speed.SmallResNet --size 64 --epochs 12 --lr 0.002 \
-        --schedule cosine --optimizer AdamW --weight-decay 0.05 --augment celeba_nb.augment.chain --augment-args \
-        '{"steps": [["celeba_nb.data.random_flip", {}], ["celeba_nb.augment.random_affine", {}]]}' --out runs/photo
+        --schedule cosine --optimizer AdamW --weight-decay 0.05 --augment celeba_nb.augment.compose --augment-args \
+        '{"steps": [["celeba_nb.augment.random_flip", {}], ["celeba_nb.augment.random_affine", {}]]}' --out runs/photo
     python benchmarks/photo.py --root "$CELEBA_ROOT" --model runs/photo --out nbs/results
 
 It needs the extra `photo`. Written: photo.csv (a row a way to cut the face out), photo_found.json (how faces were found,
@@ -22,23 +22,24 @@ import pandas as pd
 from PIL import Image
 from scipy.optimize import minimize
 
-from celeba_nb.data import find_root, read_celeba
+from celeba_nb.core import progress_bar
+from celeba_nb.data import find_root
+from celeba_nb.files import read_celeba
 from celeba_nb.metrics import bootstrap_interval
 from celeba_nb.photo import (
-    FRAME,
+    ALIGNED_FRAME,
     FRAME_POINTS,
     align,
-    ask,
     centre_crop,
-    cut_out,
     find_faces,
     fit_similarity,
     load_dlib,
+    predict_images,
     put_face,
     random_place,
+    warp_crop,
 )
-from celeba_nb.progress import progress_bar
-from celeba_nb.train import describe_machine, load
+from celeba_nb.run import describe_machine, load
 
 GROUPS = {"jaw": range(17), "brows": range(17, 27), "bridge of the nose": range(27, 31), "tip of the nose": range(31, 36),
           "eyes": range(36, 48), "corners of the mouth": [48, 54], "upper lip": [49, 50, 51, 52, 53],
@@ -100,7 +101,7 @@ def study_frame(labels, images):
 
 def eyes_only(photo, points):
     "The usual way: the eyes alone, once."
-    return cut_out(photo, fit_similarity(points[:2], FRAME_POINTS[:2]))
+    return warp_crop(photo, fit_similarity(points[:2], FRAME_POINTS[:2]))
 
 
 def error(to_frame, place):
@@ -116,15 +117,15 @@ def one_photo(labels, row):
     began = time.process_time()
     faces = find_faces(photo)
     seconds = time.process_time() - began
-    squeezed = np.asarray(Image.fromarray(photo).resize(FRAME, Image.Resampling.BOX))
-    pictures = {"official": image, "true transform": cut_out(photo, place.inverse()), "centre crop": centre_crop(photo).picture,
+    squeezed = np.asarray(Image.fromarray(photo).resize(ALIGNED_FRAME, Image.Resampling.BOX))
+    pictures = {"official": image, "true transform": warp_crop(photo, place.inverse()), "centre crop": centre_crop(photo).picture,
                 "whole photo squeezed": squeezed}
     about = {"row": int(row), "way": "none", "faces": len(faces), "seconds": seconds, "scale": abs(place.turn),
              "degrees": float(np.degrees(np.angle(place.turn)))}
     if faces:
         face = max(faces, key=lambda face: face.score)
         pictures |= {"found and aligned": face.picture, "eyes only": eyes_only(photo, face.points),
-                     "one look": cut_out(photo, align(photo, face.points, 1))}
+                     "one look": warp_crop(photo, align(photo, face.points, 1))}
         about |= {"way": face.way, "off": error(face.to_frame, place)}
     return pictures, about
 
@@ -174,7 +175,7 @@ def study_photos(labels, run, images):
     about = pd.DataFrame([some for _, some in made])
     there = [i for i, (pictures, _) in enumerate(made) if "found and aligned" in pictures]
     net = run.net()
-    answers = {way: ask(net, [made[i][0][way] for i in there], run.recipe.size) for way in ["official", *WAYS]}
+    answers = {way: predict_images(net, [made[i][0][way] for i in there], run.recipe.size) for way in ["official", *WAYS]}
     truth = labels.attributes.to_numpy()[rows[there]]
     people = None if labels.identity is None else labels.identity.to_numpy()[rows[there]]
     wrong = about["off"] > 20  # pixels in the frame: another thing was taken for the face, or the fit failed
@@ -198,7 +199,7 @@ def main():
     parser.add_argument("--details", type=Path, help="also write a row a photo to this CSV file, to look at the misses")
     args = parser.parse_args()
     if args.images and not args.model:
-        parser.error("photos need a --model to ask; --images 0 leaves them out")
+        parser.error("photos need a --model to predict_images; --images 0 leaves them out")
     labels = read_celeba(args.root or find_root())
     if args.frame_images:
         frame = study_frame(labels, args.frame_images)

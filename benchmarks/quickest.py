@@ -8,11 +8,11 @@ import time
 
 from common import arguments, chosen_images, report, train_from_jpegs
 
-from celeba_nb.speed import QUICKEST, THRESHOLD
-from celeba_nb.train import Hook, Recipe
+from celeba_nb.loop import Callback
+from celeba_nb.recipe import QUICKEST, THRESHOLD, Recipe
 
 
-class Passing(Hook):
+class Passing(Callback):
     "When did the validation accuracy pass the threshold?"
 
     seconds = None

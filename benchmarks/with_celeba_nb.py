@@ -8,10 +8,11 @@ import time
 
 from common import arguments, chosen_images, report, train_from_jpegs
 
-from celeba_nb.train import Hook, Recipe
+from celeba_nb.loop import Callback
+from celeba_nb.recipe import Recipe
 
 
-class TrainingTime(Hook):
+class TrainingTime(Callback):
     "Seconds of the steps, without the validation between them."
 
     seconds = 0.0
@@ -31,7 +32,7 @@ def main():
     args = arguments(__doc__)
     labels, rows = chosen_images(args)
     recipe = Recipe(args.train_images, args.valid_images, args.test_images, size=args.size, epochs=args.epochs,
-                    batch_size=args.batch_size, lr=args.lr, seed=args.seed, augment="celeba_nb.data.random_flip")
+                    batch_size=args.batch_size, lr=args.lr, seed=args.seed, augment="celeba_nb.augment.random_flip")
     clock = TrainingTime()
     run, seconds = train_from_jpegs(recipe, labels, clock)
     report(args, train_images_s=args.epochs * len(rows["train"]) / clock.seconds, seconds=seconds,

@@ -6,23 +6,21 @@ Docs: https://celeba-nb.github.io/celeba_nb/limits.html.md"""
 
 # %% auto #0
 __all__ = ['FEWEST', 'LIMITS', 'same_person_pairs', 'flip_labels', 'noise_of_pairs', 'seen_accuracy', 'true_accuracy', 'rates',
-           'rate_draws', 'gap_table', 'recall_threshold', 'group_thresholds', 'rescale', 'log_loss', 'fit_temperature',
-           'confident_mistakes', 'label_audit', 'calibration_row', 'group_gaps']
+           'rate_draws', 'gap_table', 'recall_threshold', 'group_thresholds', 'confident_mistakes', 'label_audit',
+           'calibration_row', 'group_gaps']
 
-# %% ../nbs/13_limits.ipynb #a770c4c9
+# %% ../nbs/13_limits.ipynb #imports
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize_scalar
-from scipy.special import expit, logit
 
-from .ablation import bootstrap_counts, people
-from .data import SPLITS, Labels
-from .metrics import calibration_error, image_accuracy
-from .sketch import ATTRIBUTES
-from .speed import QUICKEST
-from .train import Recipe, Run
+from .core import ATTRIBUTES
+from .files import SPLITS, Labels, identities
+from .metrics import calibration_error, fit_temperature, image_accuracy, log_loss, rescale
+from .recipe import QUICKEST, Recipe
+from .run import Run
+from .stats import bootstrap_counts
 
 # %% ../nbs/13_limits.ipynb #28daf2e0
 def same_person_pairs(
@@ -133,33 +131,6 @@ def group_thresholds(
     "A threshold for each of two groups, so that the same share is found in both."
     return np.array([recall_threshold(probabilities[g], truth[g], recall) for g in (~member, member)])
 
-# %% ../nbs/13_limits.ipynb #e4259d61
-def rescale(
-    probabilities: np.ndarray,  # any shape, each in [0, 1]
-    temperature: float,  # above 0; above 1 it makes the network less sure
-) -> np.ndarray:  # the same shape; on the same side of 1/2
-    "The probabilities with their logits divided by the temperature."
-    return expit(logit(np.clip(np.asarray(probabilities, float), 1e-7, 1 - 1e-7)) / temperature)
-
-# %% ../nbs/13_limits.ipynb #c70d7a30
-def log_loss(
-    probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
-    truth: np.ndarray,  # (n, attributes), bool
-) -> float:  # nats, at least 0: the mean over all decisions
-    "Binary cross-entropy of probabilities."
-    p = np.clip(np.asarray(probabilities, float), 1e-7, 1 - 1e-7)
-    return float(-np.where(truth, np.log(p), np.log1p(-p)).mean())
-
-# %% ../nbs/13_limits.ipynb #263e44e7
-def fit_temperature(
-    probabilities: np.ndarray,  # (n, attributes), each in [0, 1]: of validation images
-    truth: np.ndarray,  # (n, attributes), bool
-) -> float:  # in [1/20, 20]
-    "The temperature with the least cross-entropy (Guo and others, 2017)."
-    found = minimize_scalar(lambda t: log_loss(rescale(probabilities, np.exp(t)), truth), bounds=(-np.log(20), np.log(20)),
-                            method="bounded")
-    return float(np.exp(found.x))
-
 # %% ../nbs/13_limits.ipynb #8b6e548a
 def confident_mistakes(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
@@ -178,7 +149,7 @@ def label_audit(
     labels: Labels,  # with identities
 ) -> pd.DataFrame:  # a row an attribute: pairs, people; differ (a share), low, high; chance: of two people; noise_of_pairs
     "How often two images of one person have different labels; a measure of noise only for what stays the same."
-    who, values = people(labels, np.arange(len(labels))), labels.attributes.to_numpy()
+    who, values = identities(labels, np.arange(len(labels))), labels.attributes.to_numpy()
     pairs, yes = same_person_pairs(who), values.mean(0)
     differ = values[pairs[:, 0]] != values[pairs[:, 1]]
     low, high = np.quantile(rate_draws(differ, np.ones_like(differ), who[pairs[:, 0]]), [0.025, 0.975], axis=0)

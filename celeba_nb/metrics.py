@@ -8,13 +8,15 @@ Docs: https://celeba-nb.github.io/celeba_nb/metrics.html.md"""
 __all__ = ['confusion_counts', 'attribute_accuracy', 'accuracy', 'image_accuracy', 'majority_guess', 'majority_accuracy',
            'attribute_balanced_accuracy', 'balanced_accuracy', 'average_precision', 'mean_average_precision',
            'calibration_error', 'calibration_curve', 'bootstrap_means', 'bootstrap_interval', 'resampling_unit',
-           'report']
+           'metrics_table', 'rescale', 'log_loss', 'fit_temperature', 'tune_thresholds']
 
-# %% ../nbs/04_metrics.ipynb #abccf38d
+# %% ../nbs/04_metrics.ipynb #imports
 import warnings
 
 import numpy as np
 import torch
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, logit
 from torchmetrics.functional import classification as tm
 
 # %% ../nbs/04_metrics.ipynb #bfc4ecb9
@@ -222,7 +224,7 @@ def resampling_unit(
     return "images, since identities are unknown" if groups is None else "identities"
 
 # %% ../nbs/04_metrics.ipynb #e45e5629
-def report(
+def metrics_table(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
     train_truth: np.ndarray,  # (images of the training split, attributes), bool: for the majority baseline
@@ -241,3 +243,42 @@ def report(
         "majority_accuracy": majority_accuracy(train_truth, truth),
         "per_attribute": dict(zip(names, by_attribute.tolist())),
     }
+
+# %% ../nbs/04_metrics.ipynb #e4259d61
+def rescale(
+    probabilities: np.ndarray,  # any shape, each in [0, 1]
+    temperature: float,  # above 0; above 1 it makes the network less sure
+) -> np.ndarray:  # the same shape; on the same side of 1/2
+    "The probabilities with their logits divided by the temperature."
+    return expit(logit(np.clip(np.asarray(probabilities, float), 1e-7, 1 - 1e-7)) / temperature)
+
+# %% ../nbs/04_metrics.ipynb #c70d7a30
+def log_loss(
+    probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
+    truth: np.ndarray,  # (n, attributes), bool
+) -> float:  # nats, at least 0: the mean over all decisions
+    "Binary cross-entropy of probabilities."
+    p = np.clip(np.asarray(probabilities, float), 1e-7, 1 - 1e-7)
+    return float(-np.where(truth, np.log(p), np.log1p(-p)).mean())
+
+# %% ../nbs/04_metrics.ipynb #263e44e7
+def fit_temperature(
+    probabilities: np.ndarray,  # (n, attributes), each in [0, 1]: of validation images
+    truth: np.ndarray,  # (n, attributes), bool
+) -> float:  # in [1/20, 20]
+    "The temperature with the least cross-entropy (Guo and others, 2017)."
+    found = minimize_scalar(lambda t: log_loss(rescale(probabilities, np.exp(t)), truth), bounds=(-np.log(20), np.log(20)),
+                            method="bounded")
+    return float(np.exp(found.x))
+
+# %% ../nbs/04_metrics.ipynb #4d4182ae
+def tune_thresholds(
+    probabilities: np.ndarray,  # (n, attributes), each in [0, 1]: of the validation images
+    truth: np.ndarray,  # (n, attributes), bool
+) -> np.ndarray:  # (attributes,), in (0, 1): above it is a yes; 1/2 where all answers are yes, or all no
+    "For each attribute the threshold with the best balanced accuracy."
+    grid = np.linspace(0.01, 0.99, 99)
+    above = probabilities > grid[:, None, None]  # (99, n, attributes)
+    found = (above & truth).sum(1) / np.maximum(truth.sum(0), 1)
+    spared = (~above & ~truth).sum(1) / np.maximum((~truth).sum(0), 1)
+    return np.where(truth.any(0) & ~truth.all(0), grid[(found + spared).argmax(0)], 0.5)

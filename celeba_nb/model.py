@@ -6,9 +6,10 @@ Docs: https://celeba-nb.github.io/celeba_nb/model.html.md"""
 
 # %% auto #0
 __all__ = ['conv_block', 'check_size', 'check_images', 'AttributeCNN', 'count_parameters', 'ReceptiveField', 'side',
-           'layer_window', 'receptive_field', 'evaluating', 'predict']
+           'layer_window', 'receptive_field', 'evaluating', 'predict', 'conv_bn', 'Residual', 'stem', 'pooled_head',
+           'stages', 'ResNet', 'macs']
 
-# %% ../nbs/02_model.ipynb #b9be9020
+# %% ../nbs/02_model.ipynb #imports
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -150,3 +151,109 @@ def predict(
     "Probabilities of a batch: the sigmoid of its logits, in evaluation mode and without gradients."
     with evaluating(net), torch.no_grad():
         return torch.sigmoid(net(x).float())
+
+# %% ../nbs/02_model.ipynb #3716f564
+def conv_bn(
+    inputs: int,  # channels that come in
+    outputs: int,  # channels that go out
+    pool: bool = False,  # halve height and width
+) -> nn.Sequential:
+    "Convolution (3×3), batch normalisation and ReLU, with pooling after the convolution if asked for."
+    shrink = [nn.MaxPool2d(2)] if pool else []
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), *shrink, nn.BatchNorm2d(outputs), nn.ReLU())
+
+
+class Residual(nn.Module):
+    "Two convolutions, whose result is added to what came in."
+
+    def __init__(
+        self,
+        channels: int,  # that come in and go out
+    ):
+        super().__init__()
+        self.body = nn.Sequential(conv_bn(channels, channels), conv_bn(channels, channels))
+
+    def forward(
+        self,
+        x: torch.Tensor,  # (n, channels, h, w)
+    ) -> torch.Tensor:  # the same shape
+        "What came in, and what was found."
+        return x + self.body(x)
+
+# %% ../nbs/02_model.ipynb #ee3867f7
+def stem(
+    outputs: int,  # channels that go out
+) -> nn.Sequential:  # takes (n, 3, h, w), gives (n, outputs, h/2, w/2)
+    "The first convolution: 4×4 kernels that look at every second pixel, batch normalisation and ReLU."
+    return nn.Sequential(nn.Conv2d(3, outputs, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
+
+# %% ../nbs/02_model.ipynb #dd133348
+def pooled_head(
+    channels: int,  # of the last map
+    grid: int = 1,  # places along each side that the map is averaged to
+    drop: float = 0.0,  # share of the averages that training hides at random, in [0, 1)
+    attributes: int = 40,  # logits that come out
+) -> nn.Sequential:  # takes (n, channels, h, w), gives (n, attributes)
+    "The mean of each channel over each of grid×grid parts of the map, then one linear layer."
+    hide = [nn.Dropout(drop)] if drop else []
+    return nn.Sequential(nn.AdaptiveAvgPool2d(grid), nn.Flatten(), *hide, nn.Linear(channels * grid**2, attributes))
+
+# %% ../nbs/02_model.ipynb #aca89121
+def stages(
+    channels: tuple[int, ...],  # of the stem, then of each stage
+    blocks: tuple[int, ...],  # how many follow the stem, then each stage's first convolution
+    block: type[nn.Module],  # called with the number of channels
+) -> nn.Sequential:  # ValueError unless there are as many numbers of blocks as of channels
+    "The stem, then stage by stage a convolution that halves the map, and the blocks."
+    if len(channels) != len(blocks):
+        raise ValueError(f"channels {channels}, but blocks {blocks}: give one number for the stem and each stage")
+    firsts = [stem(channels[0]), *[conv_bn(a, b, pool=True) for a, b in zip(channels, channels[1:])]]
+    return nn.Sequential(*[layer for first, c, n in zip(firsts, channels, blocks)
+                           for layer in [first, *[block(c) for _ in range(n)]]])
+
+# %% ../nbs/02_model.ipynb #f582f315
+class ResNet(nn.Module):
+    "A small residual network whose width and depth can be chosen."
+
+    block = Residual  # what its stages are made of
+
+    def __init__(
+        self,
+        size: int = 64,  # height and width of the images, in pixels: a multiple of 2**len(channels)
+        channels: tuple[int, ...] = (32, 64, 128, 128),  # of the stem, then of each stage, which halves the map
+        blocks: tuple[int, ...] = (0, 0, 1, 1),  # residual blocks after the stem, then in each stage
+        drop: float = 0.0,  # share of the averages that training hides at random, in [0, 1)
+        grid: int = 2,  # places along each side that the last map is averaged to
+        attributes: int = 40,  # logits that come out
+    ):
+        super().__init__()
+        check_size(size, len(channels))
+        self.size = size
+        self.body = stages(channels, blocks, self.block)
+        self.head = pooled_head(channels[-1], grid, drop, attributes)
+
+    def forward(
+        self,
+        x: torch.Tensor,  # (n, 3, size, size), floats in [-1, 1]; ValueError for anything else
+    ) -> torch.Tensor:  # (n, attributes), logits
+        "Logits of a batch of images."
+        check_images(x, self.size)
+        return self.head(self.body(x))
+
+# %% ../nbs/02_model.ipynb #241e237b
+def macs(
+    net: nn.Module,  # any network of convolutions and linear layers
+    size: int,  # height and width of the images, in pixels
+) -> int:  # of the forward pass; training needs about three times as many
+    "How many products one image costs."
+    counts = []
+
+    def count(layer, inputs, output):
+        counts.append(output[0].numel() * layer.weight[0].numel())
+
+    layers = [layer for layer in net.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    predict(net, torch.zeros(1, 3, size, size))
+    for hook in hooks:
+        hook.remove()
+    return sum(counts)

@@ -6,7 +6,9 @@ import pandas as pd
 import pytest
 
 from celeba_nb import ablation
-from celeba_nb.ablation import (
+from celeba_nb.recipe import Recipe
+from celeba_nb.stats import verdict
+from celeba_nb.study import (
     OUTCOMES,
     PAPER,
     RUN_MEMORY,
@@ -16,9 +18,7 @@ from celeba_nb.ablation import (
     runs_at_once,
     save_study,
     study_recipes,
-    verdict,
 )
-from celeba_nb.train import Recipe
 
 
 @pytest.mark.parametrize("room, jobs", [(0.5, 1), (3.9, 3), (100, 4)])

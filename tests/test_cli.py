@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from celeba_nb import cli
-from celeba_nb.data import DataError
+from celeba_nb.core import DataError
 from celeba_nb.sketch import make_sketch
 
 

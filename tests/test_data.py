@@ -22,21 +22,12 @@ from layouts import LAYOUTS, SPLITS, as_csv, as_parquet, as_text, as_zip, parque
 from PIL import Image
 
 from celeba_nb import data
-from celeba_nb.data import (
-    Batches,
-    DataError,
-    ImageCache,
-    cache_folder,
-    decode,
-    denormalize,
-    download_celeba,
-    draw_rows,
-    find_root,
-    normalize,
-    random_flip,
-    read_celeba,
-)
-from celeba_nb.sketch import ATTRIBUTES, make_sketch
+from celeba_nb.augment import random_flip
+from celeba_nb.core import ATTRIBUTES, DataError, cache_folder
+from celeba_nb.data import Batches, download_celeba, draw_rows, find_root
+from celeba_nb.files import read_celeba
+from celeba_nb.images import ImageCache, decode, denormalize, normalize
+from celeba_nb.sketch import make_sketch
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +56,7 @@ def refused(call, *args):
 # ---- the four layouts
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("memory_format", LAYOUTS)
 def test_layout(layout, small, labels, tmp_path):
     "The same set, however it is wrapped: labels, fingerprint, bytes, pixels."
     other = read_celeba(LAYOUTS[layout](small, tmp_path / "set"))
@@ -85,7 +76,7 @@ def test_layout(layout, small, labels, tmp_path):
     assert np.array_equal(ours.images, theirs.images) and ours.path.name == theirs.path.name
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("memory_format", LAYOUTS)
 def test_labels_travel(layout, small, tmp_path):
     "Labels can be sent to another process, which opens archives and files itself."
     some = read_celeba(LAYOUTS[layout](small, tmp_path / "set"))
@@ -380,7 +371,7 @@ BROKEN = {"empty": lambda b: b"", "truncated": lambda b: b[: len(b) // 2], "last
           "text": lambda b: b"<html></html>", "only its start": lambda b: b[:2]}
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("memory_format", LAYOUTS)
 @pytest.mark.parametrize("kind", BROKEN)
 def test_broken_image(kind, layout, small, tmp_path):
     "A broken image is named, whatever it lies in, and no file is left."
@@ -430,7 +421,7 @@ def test_without_torchvisions_decoder(kind, labels, monkeypatch):
     assert torch.equal(decode(blob, 128), fast)
 
 
-@pytest.mark.parametrize("layout", ["text", "zip", "csv"])
+@pytest.mark.parametrize("memory_format", ["text", "zip", "csv"])
 def test_sample(layout, small, labels, tmp_path):
     "Labels of absent images are dropped, and it is said once, in one line."
     root = as_text(small, tmp_path / "text")

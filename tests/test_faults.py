@@ -22,9 +22,11 @@ from forked import Command, draw, kind_of, run, start_traced, strace_problem, tr
 from joblib import Parallel, delayed
 
 from celeba_nb import ablation, train
-from celeba_nb.ablation import PairedRuns, study_recipes
-from celeba_nb.data import ImageCache, read_celeba
-from celeba_nb.sketch import WriteError, make_sketch
+from celeba_nb.core import WriteError
+from celeba_nb.files import read_celeba
+from celeba_nb.images import ImageCache
+from celeba_nb.sketch import make_sketch
+from celeba_nb.study import PairedRuns, study_recipes
 
 FULL = os.environ.get("CELEBA_NB_FAULTS") == "full"
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and forks are Unix's")
@@ -59,7 +61,7 @@ def study_command(place, folder):
 
 
 def train_command(place, folder):
-    sizes = ["--train-images", 32, "--size", 16, "--epochs", 3, "--threads", 1, "--batch-size", 8, "--average", 0.9]
+    sizes = ["--train-images", 32, "--size", 16, "--epochs", 3, "--threads", 1, "--batch-size", 8, "--ema-decay", 0.9]
     return ["train", "--root", place / "faces", *sizes, "--out", folder / "out" / "model", "--json", folder / "result.json"]
 
 
@@ -408,7 +410,7 @@ def test_a_damaged_index_does_no_harm(place, tmp_path):
 
 def test_damaged_records_are_made_again(place, tmp_path, monkeypatch, figure):
     labels = read_celeba(place / "faces")
-    recipes = {"a": train.Recipe(train_images=8, size=16, epochs=1, threads=1, precision="float32", layout="channels_last")}
+    recipes = {"a": train.Recipe(train_images=8, size=16, epochs=1, threads=1, precision="float32", memory_format="channels_last")}
     runs = PairedRuns(recipes, 1, tmp_path / "runs").run(labels, progress=False, weights=True)
     (name,) = [path.name for path in (tmp_path / "runs").iterdir()]
     record, whole, chance, kinds = tmp_path / "runs" / name, runs.runs["a", 0], draw("records"), Counter()
@@ -431,7 +433,7 @@ def test_damaged_records_are_made_again(place, tmp_path, monkeypatch, figure):
 
 def test_damaged_checkpoints_are_not_used(place, tmp_path, figure):
     labels = read_celeba(place / "faces")
-    recipe = train.resolve(train.Recipe(train_images=8, size=8, epochs=2, threads=1, precision="float32", layout="contiguous",
+    recipe = train.resolve(train.Recipe(train_images=8, size=8, epochs=2, threads=1, precision="float32", memory_format="contiguous",
                                         model_args={"hidden": 8}), labels)
     state = train.new_state(recipe, 1)
     path = tmp_path / "model.checkpoint.safetensors"
@@ -456,7 +458,7 @@ def labels(place):
 
 def tiny(**choices):
     return train.Recipe(**{"train_images": 16, "size": 16, "epochs": 1, "threads": 1, "precision": "float32",
-                           "layout": "channels_last"} | choices)
+                           "memory_format": "channels_last"} | choices)
 
 
 def refused(call, *arguments, **options):
@@ -491,7 +493,7 @@ def test_weights_spoilt_by_the_last_step_are_noticed(labels, monkeypatch):
                 for weight in state.net.parameters():
                     weight.data.fill_(float("nan"))
 
-    assert "validation loss is not a finite number" in refused(train.train, tiny(), labels, hooks=(Spoil(),), progress=False)
+    assert "validation loss is not a finite number" in refused(train.train, tiny(), labels, callbacks=(Spoil(),), progress=False)
 
 
 def with_labels(labels, change):
@@ -511,7 +513,7 @@ def set_rows(labels, split, value):
 @pytest.mark.parametrize("value", [True, False])
 def test_attributes_that_are_constant_in_a_split(split, value, labels):
     "Classes that are absent: the run has its numbers; what needs both classes is not a number, and JSON says null."
-    from celeba_nb.metrics import report
+    from celeba_nb.metrics import metrics_table
 
     constant = set_rows(labels, split, value)
     run = train.train(tiny(), constant, progress=False)
@@ -519,7 +521,7 @@ def test_attributes_that_are_constant_in_a_split(split, value, labels):
     truth, base = run.predictions["test_truth"], constant.attributes.to_numpy()[constant.rows("train")]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = report(run.predictions["test"], truth, base, list(constant.attributes))
+        found = metrics_table(run.predictions["test"], truth, base, list(constant.attributes))
     assert 0 <= found["accuracy"] <= 1 and np.isnan(found["balanced_accuracy"]) == (split == "test")
 
 

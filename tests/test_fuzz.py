@@ -29,9 +29,11 @@ from layouts import as_csv, as_parquet, as_zip
 from PIL import Image
 
 from celeba_nb import data, train
-from celeba_nb.data import DataError, ImageCache, decode, read_celeba
-from celeba_nb.sketch import ATTRIBUTES, WriteError, make_sketch
-from celeba_nb.train import Recipe, TrainingError, recipe_from_dict
+from celeba_nb.core import ATTRIBUTES, DataError, TrainingError, WriteError
+from celeba_nb.files import read_celeba
+from celeba_nb.images import ImageCache, decode
+from celeba_nb.recipe import Recipe, recipe_from_dict
+from celeba_nb.sketch import make_sketch
 
 FULL = os.environ.get("CELEBA_NB_FAULTS") == "full"
 TIMES = 500 if FULL else 12  # mutated inputs of each kind
@@ -76,7 +78,7 @@ def mutate(content, chance, others):
 
 
 VALUES = [None, True, False, 0, -1, 1, 2**31, 2**63, 10**400, 0.5, -0.0, 1e308, float("nan"), float("inf"), "", "auto",
-          "os.system", "celeba_nb.train.bce", "celeba_nb.ablation.end_with",
+          "os.system", "celeba_nb.loop.bce", "celeba_nb.study.end_with",
           [], {}, [[]], {"": 0}, "x" * 1000, [1e9] * 3, "\ud800", "../.."]
 
 
@@ -181,7 +183,7 @@ def specimens(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fuzz")
     text = make_sketch(folder / "text", 4, 2, 2, progress=False)
     as_csv(text, folder / "csv"), as_zip(text, folder / "zip"), as_parquet(text, folder / "parquet")
-    small = Recipe(train_images=4, size=8, epochs=1, threads=1, precision="float32", layout="contiguous",
+    small = Recipe(train_images=4, size=8, epochs=1, threads=1, precision="float32", memory_format="contiguous",
                    model_args={"channels": [2, 2, 2], "hidden": 2})
     run = train.train(small, read_celeba(text), folder / "model", progress=False)
     train.save_checkpoint(train.new_state(run.recipe, 1), folder / "model" / "model.checkpoint.safetensors", "a name")

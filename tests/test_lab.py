@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from celeba_nb.data import find_root, read_celeba
+from celeba_nb.data import find_root
+from celeba_nb.files import read_celeba
 from celeba_nb.photo import Similarity, open_photo, put_face
 from tools.notebooks import ROOT
 

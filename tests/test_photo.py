@@ -14,21 +14,24 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from celeba_nb.data import DataError, find_root, read_celeba
-from celeba_nb.few_labels import BothWays
+from celeba_nb.core import ATTRIBUTES, DataError, TrainingError
+from celeba_nb.data import find_root
+from celeba_nb.few_labels import FlipTTA
+from celeba_nb.files import read_celeba
 from celeba_nb.photo import (
     MAX_PIXELS,
     Similarity,
-    cut_out,
     export_onnx,
     find_faces,
     load_dlib,
     open_photo,
     predict_photo,
     put_face,
+    warp_crop,
 )
-from celeba_nb.sketch import ATTRIBUTES
-from celeba_nb.train import Recipe, TrainingError, load, train, write_sums
+from celeba_nb.recipe import Recipe
+from celeba_nb.run import load, write_sums
+from celeba_nb.training import train
 from tools.notebooks import ROOT, notebook_command, read, run, solved, write
 
 needs_dlib = pytest.mark.skipif(load_dlib() is None, reason="dlib is not installed (extra photo)")
@@ -298,8 +301,8 @@ def test_a_network_that_looks_ten_times_is_exported(model, tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     run, looks = load(model), {"shift": 0.1}
-    recipe = replace(run.recipe, model="celeba_nb.few_labels.BothWays", model_args=looks)
-    ten = replace(run, recipe=recipe, weights=BothWays(32, **looks).state_dict())
+    recipe = replace(run.recipe, model="celeba_nb.few_labels.FlipTTA", model_args=looks)
+    ten = replace(run, recipe=recipe, weights=FlipTTA(32, **looks).state_dict())
     assert export_onnx(ten, tmp_path / "model.onnx") < 1e-5
 
 
@@ -320,5 +323,5 @@ def test_shrinking_averages():
     "A pattern finer than the new pixels becomes its mean, in whatever direction it runs."
     for stripes in (np.indices((90, 90))[0] % 2, np.indices((90, 90))[1] % 2, np.indices((90, 90)).sum(0) % 2):
         picture = (255 * stripes).astype(np.uint8)[..., None].repeat(3, 2)
-        small = cut_out(picture, Similarity(1 / 3, 0), (30, 30))
+        small = warp_crop(picture, Similarity(1 / 3, 0), (30, 30))
         assert np.abs(small[2:-2, 2:-2].astype(int) - 127.5).max() < 60

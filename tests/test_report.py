@@ -10,10 +10,13 @@ import pytest
 from typer.testing import CliRunner
 
 from celeba_nb import cli
-from celeba_nb.data import read_celeba
+from celeba_nb.core import TrainingError
+from celeba_nb.files import read_celeba
+from celeba_nb.recipe import Recipe
 from celeba_nb.report import make_page, write_report
+from celeba_nb.run import load
 from celeba_nb.sketch import make_sketch
-from celeba_nb.train import Recipe, TrainingError, load, train
+from celeba_nb.training import train
 
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

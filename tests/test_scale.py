@@ -14,11 +14,11 @@ import pytest
 import torch
 from joblib import parallel_config
 
-from celeba_nb.ablation import Study, study_recipes
-from celeba_nb.data import read_celeba
-from celeba_nb.scale import Share
+from celeba_nb.files import read_celeba
+from celeba_nb.run import load
+from celeba_nb.scale import Shard
 from celeba_nb.sketch import make_sketch
-from celeba_nb.train import load
+from celeba_nb.study import Study, study_recipes
 
 ROOT = Path(__file__).resolve().parent.parent
 CLI = Path(sys.executable).with_name("celeba-nb")
@@ -38,7 +38,7 @@ def call(*command):
 def test_two_processes_make_the_run_of_one(faces, tmp_path):
     # 33 images a batch, 290 in all: pieces of 16 and 17, then of 13 and 13.
     options = ["train", "--root", faces, *SMALL, "--precision", "float32", "--train-images", 290, "--batch-size", 33,
-               "--average", 0.9, "--augment", "celeba_nb.data.random_flip"]
+               "--ema-decay", 0.9, "--augment", "celeba_nb.augment.random_flip"]
     shared = call(*TORCHRUN, CLI, *options, "--out", tmp_path / "two")
     assert shared.returncode == 0, shared.stderr
     assert shared.stdout.count("Written:") == shared.stdout.count("Data:") == 1  # one of the two speaks and writes
@@ -62,7 +62,7 @@ def test_each_piece_counts_by_its_size():
     "Nine images for two processes: the mean over both must give four and five ninths."
     teams = [SimpleNamespace(rank=rank, size=2) for rank in range(2)]
     batch = SimpleNamespace(iterate=lambda start: iter([(torch.zeros(9, 3), torch.zeros(9))]))
-    assert [len(x) for team in teams for x, _ in Share(batch, team).iterate()] == [4, 5]
+    assert [len(x) for team in teams for x, _ in Shard(batch, team).iterate()] == [4, 5]
     assert [team.weight / 2 for team in teams] == [4 / 9, 5 / 9]
 
 

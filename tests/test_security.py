@@ -20,9 +20,13 @@ from layouts import as_csv, as_parquet, as_text, as_zip
 from safetensors.torch import save_file
 
 from celeba_nb import train
-from celeba_nb.data import DataError, ImageCache, decode, download_celeba, read_celeba
+from celeba_nb.core import DataError, TrainingError, import_object
+from celeba_nb.data import download_celeba
+from celeba_nb.files import read_celeba
+from celeba_nb.images import ImageCache, decode
+from celeba_nb.recipe import Recipe, recipe_from_dict
+from celeba_nb.run import load
 from celeba_nb.sketch import make_sketch
-from celeba_nb.train import Recipe, TrainingError, find_name, load, recipe_from_dict
 from tools.notebooks import ROOT
 
 SOURCES = sorted((ROOT / "celeba_nb").glob("*.py"))
@@ -111,7 +115,7 @@ def faces(tmp_path_factory):
 def trained(faces, tmp_path_factory):
     "A folder that train has written, of the smallest kind."
     folder = tmp_path_factory.mktemp("doors") / "model"
-    small = Recipe(train_images=8, size=8, epochs=1, threads=1, precision="float32", layout="contiguous",
+    small = Recipe(train_images=8, size=8, epochs=1, threads=1, precision="float32", memory_format="contiguous",
                    model_args={"hidden": 4})
     train.train(small, read_celeba(faces), folder, progress=False)
     return folder
@@ -172,7 +176,7 @@ def test_a_pickle_in_place_of_decoded_images(faces, mark, tmp_path):
         assert ImageCache(labels, 8, folder=tmp_path / "cache", progress=False).path.read_bytes() == whole
 
 
-@pytest.mark.parametrize("layout", [as_text, as_csv, as_zip, as_parquet])
+@pytest.mark.parametrize("memory_format", [as_text, as_csv, as_zip, as_parquet])
 def test_a_pickle_in_place_of_data(layout, faces, mark, tmp_path):
     root = layout(faces, tmp_path / "set")
     for path in [path for path in root.rglob("*") if path.suffix in (".txt", ".csv", ".zip", ".parquet")]:
@@ -210,17 +214,17 @@ def test_an_extension_type_in_parquet(faces, mark, tmp_path):
 
 
 @pytest.mark.parametrize("change", [
-    {"model": "os.system"}, {"model": "subprocess.run"}, {"objective": "builtins.exec"}, {"augment": "os.system"},
+    {"model": "os.system"}, {"model": "subprocess.run"}, {"loss": "builtins.exec"}, {"augment": "os.system"},
     {"model": "celeba_nb.train.os.system"}, {"model": "celeba_nb.speed.subprocess"}, {"model": "celeba_nb.data.shutil.rmtree"},
-    {"model": "celeba_nb.cli.study", "model_args": {"out": "elsewhere"}}, {"model": "celeba_nb.sketch.make_sketch"},
+    {"model": "celeba_nb.cli.study_command", "model_args": {"out": "elsewhere"}}, {"model": "celeba_nb.sketch.make_sketch"},
     {"model": "celeba_nb"}, {"model": "celeba_nb..os"}, {"model": "celeba_nb.../os.system"},
-    {"objective": "celeba_nb.ablation.end_with"},
-    {"model": "celeba_nb.few_labels.BothWays", "model_args": {"model": "os.system"}},
+    {"loss": "celeba_nb.study.end_with"},
+    {"model": "celeba_nb.few_labels.FlipTTA", "model_args": {"model": "os.system"}},
     {"model": "celeba_nb.few_labels.Ensemble", "model_args": {"model": "celeba_nb.few_labels.Ensemble",
                                                               "model_args": {"model": "subprocess.Popen"}}},
-    {"augment": "celeba_nb.augment.chain", "augment_args": {"steps": [["os.system", {}]]}},
-    {"augment": "celeba_nb.augment.chain", "augment_args": {"steps": [{"antigravity.fly": 1}]}},
-    {"objective": "celeba_nb.few_labels.SelfTraining", "objective_args": {"steps": [["this.s", {}]]}},
+    {"augment": "celeba_nb.augment.compose", "augment_args": {"steps": [["os.system", {}]]}},
+    {"augment": "celeba_nb.augment.compose", "augment_args": {"steps": [{"antigravity.fly": 1}]}},
+    {"loss": "celeba_nb.few_labels.SelfTraining", "loss_args": {"steps": [["this.s", {}]]}},
 ])
 def test_a_recipe_that_names_what_it_should_not(change, trained, mark, tmp_path):
     before = set(sys.modules)
@@ -234,13 +238,13 @@ def test_a_recipe_that_names_what_it_should_not(change, trained, mark, tmp_path)
 
 
 def test_what_recipes_do_name_is_let_in():
-    from celeba_nb.few_labels import RECIPES
+    from celeba_nb.recipe import RECIPES
 
     for recipe in [Recipe(), *RECIPES.values()]:
         assert recipe_from_dict(train.asdict(recipe)) == recipe
-    for name in ("celeba_nb.architectures.torchvision_net", "celeba_nb.architectures.ResNet", "celeba_nb.speed.SmallResNet",
+    for name in ("celeba_nb.architectures.torchvision_net", "celeba_nb.model.ResNet", "celeba_nb.speed.SmallResNet",
                  "celeba_nb.augment.mixup_bce", "celeba_nb.few_labels.each_bce", "celeba_nb.augment.trivial_augment"):
-        assert train._is_part(find_name(name)), name
+        assert train._is_part(import_object(name)), name
 
 
 def test_postscript_is_not_opened(mark):

@@ -115,7 +115,7 @@ def test_each_exported_name_is_documented(module, pages):
 
 def test_a_name_has_its_parameters_and_its_source_folded(site):
     text = (site / "nbs" / "03_train.html").read_text(encoding="utf-8")
-    place = text.index('id="celeba_nb.train.bce"')
+    place = text.index('id="celeba_nb.loop.bce"')
     after = text[place : place + 6000]
     assert "<table" in after and "in [-1, 1]" in after and "the mean over images and attributes, in nats" in after
     assert re.search(r"<details[^>]*>\s*<summary[^>]*>.*Source of bce", after, re.S)
@@ -261,7 +261,7 @@ def test_words_for_a_picture(text, alt):
 
 
 @pytest.mark.parametrize(("text", "changed"), [
-    (f"[`train`]({docs.SITE}/train.html#train)", "{py:obj}`train <celeba_nb.train.train>`"),
+    (f"[`train`]({docs.SITE}/train.html#train)", "{py:obj}`train <celeba_nb.training.train>`"),
     (f"[`_chain`]({docs.SITE}/sketch.html#_chain)", "`_chain`"),
     ("`celeba_nb.data`", "{py:mod}`celeba_nb.data`"),
     ("`celeba_nb.nothing`", "`celeba_nb.nothing`"),

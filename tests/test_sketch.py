@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from celeba_nb.sketch import ATTRIBUTES, Face, Look, Traits, _lid, _outline, _tall, draw, plan_faces
+from celeba_nb.core import ATTRIBUTES
+from celeba_nb.drawing import Face, Look, Traits, _lid, _outline, _tall, draw
+from celeba_nb.sketch import plan_faces
 
 FACES = [Face(frozenset({"Young"}), person=(0, i), picture=(0, i)) for i in range(50)]
 

@@ -9,8 +9,9 @@ import torch
 
 import celeba_nb
 from celeba_nb import speed
-from celeba_nb.speed import Residual, SmallResNet, bench, memory_mb, summarize, way_script
-from celeba_nb.train import TrainingError
+from celeba_nb.core import TrainingError
+from celeba_nb.model import Residual
+from celeba_nb.speed import SmallResNet, backend_script, bench, memory_mb, summarize
 
 
 def test_bench_takes_turns(monkeypatch, capsys):
@@ -43,7 +44,7 @@ def test_summary_keeps_the_order_of_the_ways():
 def test_bench_needs_the_repository(tmp_path, monkeypatch):
     monkeypatch.setattr(celeba_nb, "__file__", str(tmp_path / "celeba_nb" / "__init__.py"))
     with pytest.raises(TrainingError, match="needs the repository"):
-        way_script("naive")
+        backend_script("naive")
 
 
 def family(megabytes, *children):

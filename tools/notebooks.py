@@ -22,8 +22,8 @@ BRANCH = PYPROJECT["tool"]["nbdev"]["branch"]
 
 
 def notebooks(root=ROOT):
-    "The notebooks in the order in which they are read."
-    return sorted((root / "nbs").glob("[0-9]*.ipynb"))
+    "The notebooks in the order in which they are read: the lessons, then the internals."
+    return [*sorted((root / "nbs").glob("[0-9]*.ipynb")), *sorted((root / "nbs" / "internals").glob("*.ipynb"))]
 
 
 def read(path):
