@@ -23,7 +23,7 @@ from PIL import Image
 
 from celeba_nb import data
 from celeba_nb.augment import random_flip
-from celeba_nb.core import ATTRIBUTES, DataError, cache_folder
+from celeba_nb.core import ATTRIBUTES, DataError
 from celeba_nb.data import Batches, download_celeba, draw_rows, find_root
 from celeba_nb.files import read_celeba
 from celeba_nb.images import ImageCache, decode, denormalize, normalize
@@ -738,19 +738,6 @@ def test_sketch_root(tmp_path, monkeypatch, capsys):
     (tmp_path / "changed.py").write_text("other code")
     monkeypatch.setattr(data.sketch, "__file__", str(tmp_path / "changed.py"))
     assert find_root() != first and len(drawn) == 2
-
-
-def test_cache_folder(tmp_path, monkeypatch):
-    monkeypatch.delenv("CELEBA_NB_CACHE", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
-    for platform, home in [("linux", tmp_path / "xdg"), ("win32", tmp_path / "local")]:
-        monkeypatch.setattr(data.sys, "platform", platform)
-        assert cache_folder() == home / "celeba_nb"
-    monkeypatch.setattr(data.sys, "platform", "darwin")
-    assert cache_folder().parts[-3:] == ("Library", "Caches", "celeba_nb")
-    monkeypatch.setenv("CELEBA_NB_CACHE", str(tmp_path))
-    assert cache_folder() == tmp_path
 
 
 # ---- fetching it
