@@ -36,7 +36,7 @@ def bce(
     x: torch.Tensor,  # (b, 3, size, size), in [-1, 1]
     y: torch.Tensor,  # (b, 40), 0 or 1
 ) -> torch.Tensor:  # one number, at least 0: the mean over images and attributes, in nats
-    "Binary cross-entropy of the network's logits: the loss_fn of the study."
+    "Compute the binary cross-entropy of the network's logits: the loss of the study."
     return F.binary_cross_entropy_with_logits(net(x).float(), y)
 
 # %% ../nbs/03_loop.ipynb #1cc8ed0a
@@ -48,7 +48,7 @@ def best_device() -> str:  # "cuda" or "cpu"
 def is_here(
     device: str,  # as in a recipe: "cpu", "cuda", "cuda:1", "mps"
 ) -> bool:
-    "Whether this machine has such a device."
+    "Whether this machine has a device."
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     return there.get(device.partition(":")[0], False)
 
@@ -77,7 +77,7 @@ MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.cont
 def build_net(
     recipe: Recipe,  # every choice of the run
 ) -> nn.Module:  # on the CPU, with initial weights drawn by the recipe's seed
-    "The network of a recipe, untrained."
+    "Build the untrained network of a recipe."
     torch.manual_seed(recipe.seed)
     try:
         return import_object(recipe.model)(size=recipe.size, **recipe.model_args)
@@ -88,7 +88,7 @@ def build_net(
 def autocast(
     recipe: Recipe,  # resolved
 ):  # a context manager
-    "The context in which the network computes in the recipe's precision."
+    "Return the context in which the network computes in the recipe's precision."
     return torch.autocast(recipe.device, torch.bfloat16) if recipe.precision == "bfloat16" else nullcontext()
 
 # %% ../nbs/03_loop.ipynb #405d08cd
@@ -99,7 +99,7 @@ def compute_logits(
     recipe: Recipe,  # resolved: its precision is used
     mirrored: bool = False,  # look at the images' mirror images
 ) -> torch.Tensor:  # (n, 40), float32, on the CPU
-    "The network's logits for all images, in order."
+    "Compute the logits of all images, in order."
     with evaluating(net), autocast(recipe):
         logits = [net(x.flip(-1) if mirrored else x).float().cpu() for x, _ in batches]
     return torch.cat(logits)
@@ -109,13 +109,13 @@ def image_losses(
     logits: torch.Tensor,  # (n, 40)
     y: torch.Tensor,  # (n, 40), 0 or 1
 ) -> torch.Tensor:  # (n,), at least 0
-    "Binary cross-entropy of each image, the mean over its attributes."
+    "Compute the binary cross-entropy of each image, averaged over its attributes."
     return F.binary_cross_entropy_with_logits(logits, y, reduction="none").mean(1)
 
 # %% ../nbs/03_loop.ipynb #a0452da3
 @dataclass
 class State:
-    "What changes while a run goes on; callbacks get it."
+    "Everything that changes during a run; callbacks receive it."
 
     recipe: Recipe  # every choice of the run
     net: nn.Module  # gives logits (b, 40)
@@ -134,12 +134,12 @@ class State:
 
     @property
     def eval_net(self) -> nn.Module:
-        "The network that is evaluated and kept."
+        "The network to evaluate and save: the averaged one if there is one."
         return self.net if self.averaged is None else self.averaged.module
 
 # %% ../nbs/03_loop.ipynb #a5ca5bdb
 def _rate_factor(schedule, steps, warmup=0, cycles=1):
-    "step -> the factor of the learning rate, in [0, 1], for a run of so many steps."
+    "Return a function from the step to the factor of the learning rate, in [0, 1]."
     length = steps / cycles
     factors = {"constant": lambda step: 1.0, "cosine": lambda step: (1 + math.cos(math.pi * step / length)) / 2}
 
@@ -155,7 +155,7 @@ def new_state(
     steps: int,  # in an epoch
     unlabeled: Batches | None = None,  # images without labels, in order
 ) -> State:
-    "A run before its first step."
+    "Create the state of a run before its first step."
     net = build_net(recipe).to(recipe.device, memory_format=MEMORY_FORMATS[recipe.memory_format])
     optimizer = getattr(torch.optim, recipe.optimizer)(net.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay,
                                                        fused=True)  # one pass over the weights, not a dozen
@@ -169,11 +169,11 @@ def new_state(
 
 # %% ../nbs/03_loop.ipynb #ad31a359
 def check_finite(
-    state: State,  # of the run, as it stands
+    state: State,  # of the run
     what: str,  # that was worked out, for the message
     value: float,  # any number
 ):  # TrainingError if it is infinite or no number
-    "Stop a run whose numbers have gone wrong."
+    "Raise an error if a number of the run is infinite or NaN."
     if not math.isfinite(value):
         raise TrainingError(f"the {what} is not a finite number any more (epoch {state.epoch + 1}, step {state.batch}): "
                             f"try a learning rate below {state.recipe.lr}")
@@ -181,12 +181,12 @@ def check_finite(
 # %% ../nbs/03_loop.ipynb #e34b8d39
 def train_step(
     state: State,  # changed in place
-    net: nn.Module,  # the state's network, as the loss_fn calls it
+    net: nn.Module,  # the state's network, as the loss calls it
     loss_fn,  # (net, x, y) -> loss
     x: torch.Tensor,  # (b, 3, size, size), in [-1, 1]
     y: torch.Tensor,  # (b, 40), 0 or 1
 ):
-    "One step: loss, gradients, new weights."
+    "Take one training step: loss, gradients, new weights."
     with autocast(state.recipe):
         loss = loss_fn(net, x, y)
     state.optimizer.zero_grad()
@@ -200,24 +200,24 @@ def train_step(
 
 # %% ../nbs/03_loop.ipynb #681e4e39
 class SingleProcess:
-    "A process of one process: it does everything itself."
+    "A run in one process."
 
     writes = True  # does this process write files and show bars?
 
     def shard(self, batches):  # Batches -> those of this process
-        "The part of the batches that is this process's."
+        "Return this process's shard of the batches."
         return batches
 
     def wrap_model(self, net):  # a network -> what to call in its place
-        "The network as the loss_fn calls it."
+        "Wrap the network for the loss to call."
         return net
 
     def logits(self, net, batches, recipe, mirrored=False):  # as `compute_logits`
-        "The network's logits for all images, in order."
+        "Compute the logits of all images, in order."
         return compute_logits(net, batches, recipe, mirrored)
 
     def all_reduce_sum(self, *numbers):  # numbers of this process -> of all
-        "Sums over all processes."
+        "Sum numbers over all processes."
         return numbers
 
 
@@ -228,16 +228,16 @@ def epoch_generator(
     seed: int,  # of the random numbers, at least 0
     epoch: int,  # from 0
 ) -> torch.Generator:
-    "The random numbers of one epoch: its order and its augmentation."
+    "Seed the generator of one epoch: its order and its augmentation."
     return torch.Generator().manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
 
 # %% ../nbs/03_loop.ipynb #b76a2587
 def validate(
-    state: State,  # of the run, as it stands; keeps the logits
+    state: State,  # of the run; keeps the logits
     batches: Batches,  # of the validation images
     process: SingleProcess = SINGLE_PROCESS,  # who looks at them
 ) -> dict[str, float]:  # valid_loss, valid_accuracy
-    "Look at the validation images."
+    "Evaluate on the validation images."
     logits = state.valid_logits = process.logits(state.eval_net, batches, state.recipe)
     loss = image_losses(logits, batches.truth).mean().item()
     check_finite(state, "validation loss", loss)  # the last step may have spoilt the weights
@@ -249,7 +249,7 @@ def end_epoch(
     batches: Batches,  # of the validation images
     process: SingleProcess = SINGLE_PROCESS,  # who looks at them
 ):
-    "Look at the validation images, if it is time, and write the epoch's row."
+    "Validate if it is due, and add the epoch's row to the history."
     epoch, recipe = state.epoch + 1, state.recipe
     due = epoch % recipe.valid_every == 0 or epoch == recipe.epochs
     seen = validate(state, batches, process) if due else {"valid_loss": math.nan, "valid_accuracy": math.nan}
@@ -262,7 +262,7 @@ EVENTS = ("start", "step", "epoch", "end")
 
 
 class Callback:
-    "Something to be done at one of the four events of a run: subclass it and define `on_` and the event's name."
+    "Called at the events of a run: subclass it and define `on_start`, `on_step`, `on_epoch` or `on_end`."
 
     def __init_subclass__(cls):
         for name in vars(cls):
@@ -273,9 +273,9 @@ class Callback:
 def run_callbacks(
     callbacks: list[Callback],  # called in this order
     event: str,  # one of EVENTS
-    state: State,  # of the run, as it stands
+    state: State,  # of the run
 ):
-    "Tell each callback, in order, that an event has come; an error says whose it is."
+    "Run each callback's method for an event, in order; an error names the callback."
     for callback in callbacks:
         try:
             getattr(callback, f"on_{event}", lambda state: None)(state)
@@ -285,42 +285,42 @@ def run_callbacks(
 
 # %% ../nbs/03_loop.ipynb #eaf30f51
 class Progress(Callback):
-    "A progress bar over the steps of a run."
+    "Show a progress bar over the steps of a run."
 
-    def on_start(self, state: State):  # of the run, as it stands
-        "Open the bar where the run stands."
+    def on_start(self, state: State):  # of the run
+        "Open the bar at the current step."
         done = state.epoch * state.steps + state.batch
         self.bar = progress_bar(total=state.recipe.epochs * state.steps, initial=done, unit="step", desc="train")
 
-    def on_step(self, state: State):  # of the run, as it stands
-        "One step further."
+    def on_step(self, state: State):  # of the run
+        "Advance by one step."
         self.bar.update()
 
-    def on_epoch(self, state: State):  # of the run, as it stands
-        "Show the validation loss and accuracy, if they are new."
+    def on_epoch(self, state: State):  # of the run
+        "Show the validation loss and accuracy if the epoch has them."
         row = state.history[-1]
         if math.isnan(row["valid_loss"]):
             return
         self.bar.set_postfix_str(f"epoch {row['epoch']}: valid loss {row['valid_loss']:.4f}, "
                                  f"accuracy {row['valid_accuracy']:.2%}", refresh=False)
 
-    def on_end(self, state: State):  # of the run, as it stands
+    def on_end(self, state: State):  # of the run
         "Close the bar."
         self.bar.close()
 
 # %% ../nbs/03_loop.ipynb #f5e4a9db
 class AverageWeights(Callback):
-    "Keep an exponential moving average of the weights (Polyak and Juditsky, 1992), which is evaluated in their place."
+    "Keep an exponential moving average (EMA) of the weights (Polyak and Juditsky, 1992) and evaluate with it."
 
-    def on_step(self, state: State):  # of the run, as it stands
-        "Take the new weights into the average."
+    def on_step(self, state: State):  # of the run
+        "Update the average with the new weights."
         state.averaged.update_parameters(state.net)
 
 # %% ../nbs/03_loop.ipynb #7b936c76
 def build_loss(
     state: State,  # of the run
 ):  # (net, x, y) -> loss
-    "The loss_fn of a run, with its arguments."
+    "Build the loss of a run, with its arguments."
     loss_fn, arguments = import_object(state.recipe.loss), state.recipe.loss_args
     return loss_fn(state, **arguments) if isinstance(loss_fn, type) else partial(loss_fn, **arguments)
 
@@ -332,7 +332,7 @@ def fit(
     callbacks: list[Callback],  # called in this order
     process: SingleProcess = SINGLE_PROCESS,  # who does it
 ):
-    "The training loop: the only one of the course."
+    "Train a run to its last epoch: the only training loop of the course."
     loss_fn, net = build_loss(state), process.wrap_model(state.net)
     all_callbacks = [loss_fn, *callbacks]
     run_callbacks(all_callbacks, "start", state)
@@ -351,7 +351,7 @@ def fit(
 
 # %% ../nbs/03_loop.ipynb #8228570b
 class WithUnlabeled:
-    "Batches of images with labels, each followed by images without."
+    "Batches of labelled images, each followed by unlabelled ones."
 
     def __init__(
         self,
@@ -379,7 +379,7 @@ def augments(
     recipe: Recipe,  # of the run
     epoch: int,  # from 0
 ) -> bool:
-    "Whether the images of an epoch are augmented; the last epochs of a cycle may leave it out."
+    "Whether an epoch is augmented; the last epochs of a cycle may not be."
     return epoch % recipe.cycle_epochs < recipe.cycle_epochs - recipe.no_aug_epochs
 
 
@@ -388,10 +388,11 @@ def make_batches(
     cache: ImageCache,  # holds at least the run's images
     rows: dict[str, np.ndarray],  # as `choose_rows` gives them
 ):  # epoch -> Batches of training images; and {"valid", "test", and "unlabeled" if there are any}: Batches, in order
-    "The batches of a run."
+    "Make the batches of a run."
     augment = partial(import_object(recipe.augment), **recipe.augment_args) if recipe.augment else None
     place = {"device": recipe.device, "memory_format": MEMORY_FORMATS[recipe.memory_format]}
-    in_order = {split: Batches(cache, rows[split], EVAL_BATCH_SIZE, **place) for split in ("valid", "test", "unlabeled") if len(rows[split])}
+    in_order = {split: Batches(cache, rows[split], EVAL_BATCH_SIZE, **place)
+                for split in ("valid", "test", "unlabeled") if len(rows[split])}
     if others := in_order.get("unlabeled"):
         others.truth.fill_(math.nan)
 
