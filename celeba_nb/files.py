@@ -34,7 +34,7 @@ from fastcore.basics import patch
 
 from .core import ATTRIBUTES, DataError
 
-# %% ../nbs/internals/files.ipynb #b081c531
+# %% ../nbs/internals/files.ipynb #496b18ac
 def _lines(path):
     "The lines of a text file that are not blank, by their number (from 1)."
     if not path.is_file():  # a folder, or a device that never ends
@@ -43,6 +43,8 @@ def _lines(path):
         text = path.read_text(encoding="utf-8-sig")  # without the byte order mark that some editors write
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not a table of text ({error}). Fetch the file again.") from None
+    if "\0" in text:  # where some versions of pandas end a field
+        raise DataError(f"{path}: not a table of text (it holds a null character). Fetch the file again.")
     lines = pd.Series(text.split("\n"), dtype=object)
     lines.index += 1
     return lines[lines.str.strip() != ""]
@@ -51,7 +53,8 @@ def _lines(path):
 def _fields(path, line):
     "The fields of one line, cut at commas or white space."
     try:
-        fields = next(csv.reader([line], skipinitialspace=True)) if path.suffix == ".csv" else re.split("[ \t]+", line.strip(" \t"))
+        csv_fields = csv.reader([line], skipinitialspace=True)
+        fields = next(csv_fields) if path.suffix == ".csv" else re.split("[ \t]+", line.strip(" \t"))
     except csv.Error:  # a field that never ends
         return [line]
     return [field.strip() for field in fields]

@@ -1,6 +1,6 @@
 """Rewraps a folder in CelebA's text layout as each of the layouts that people have.
 
-Nothing here uses celeba_nb.data: the tests would otherwise compare its reader with itself."""
+Nothing here uses celeba_nb.files: the tests would otherwise compare its reader with itself."""
 import csv
 import shutil
 import zipfile
@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 SPLITS = ("train", "valid", "test")
+ATTR, PART, IDS = TEXT_FILES = ("list_attr_celeba.txt", "list_eval_partition.txt", "identity_CelebA.txt")
 
 
 def table(path: Path) -> list[list[str]]:
