@@ -178,7 +178,7 @@ def each_bce(
 def begin_anew(
     state: State,  # changed in place
 ):
-    "Fresh weights for the network; the optimiser and the average of the weights forget the old ones."
+    "Give the network fresh weights, and let the optimiser and the EMA forget the old ones."
     recipe = state.recipe
     state.net.load_state_dict(import_object(recipe.model)(size=recipe.size, **recipe.model_args).state_dict())
     state.optimizer.state.clear()
@@ -187,18 +187,21 @@ def begin_anew(
 
 # %% ../nbs/09_few_labels.ipynb #ce5452d7
 class SelfTraining(Callback):
-    "Learn from labels, and from what an earlier generation of the network says of images without labels."
+    "A loss that learns from labels, and from an earlier generation's answers about unlabelled images."
 
     def __init__(
         self,
-        state: State,  # of the run: it keeps the answers; its recipe's cycles are the generations
         weight: float = 1.0,  # of the teacher's answers, against that of the labels
         steps: list | None = None,  # for `chain`: augmentations of images without labels, where the recipe augments; None: none
     ):
-        self.state, self.weight, self.steps = state, weight, steps or []
+        self.weight, self.steps = weight, steps or []
 
-    def on_epoch(self, state: State):  # of the run, as it stands
-        "At the end of each generation but the last, the network answers for the images without labels, and begins anew."
+    def on_start(self, state: State):  # of the run: it keeps the answers; its recipe's cycles are the generations
+        "Remember the run's state."
+        self.state = state
+
+    def on_epoch(self, state: State):  # of the run
+        "At the end of each generation but the last, label the unlabelled images with the network, and start it anew."
         if state.epoch % state.recipe.cycle_epochs == 0 and state.epoch < state.recipe.epochs:
             answers = torch.sigmoid(compute_logits(state.eval_net, state.unlabeled, state.recipe))
             state.unlabeled.truth.copy_(answers)
@@ -210,7 +213,7 @@ class SelfTraining(Callback):
         x: torch.Tensor,  # (b, 3, size, size), in [-1, 1]
         y: torch.Tensor,  # (b, 40): 0 or 1; for images without labels, which come last, NaN or a teacher's answers, in [0, 1]
     ) -> torch.Tensor:  # one number, at least 0
-        "Binary cross-entropy against the labels, and against the teacher's answers, once there are any."
+        "Compute the cross-entropy against the labels, and against the teacher's answers once there are any."
         n = len(x) - self.state.recipe.unlabeled_batch_size
         if y[n:].isnan().any():
             return each_bce(net, x[:n], y[:n])

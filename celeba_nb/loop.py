@@ -318,11 +318,11 @@ class AverageWeights(Callback):
 
 # %% ../nbs/03_loop.ipynb #7b936c76
 def build_loss(
-    state: State,  # of the run
+    recipe: Recipe,  # every choice of the run
 ):  # (net, x, y) -> loss
-    "Build the loss of a run, with its arguments."
-    loss_fn, arguments = import_object(state.recipe.loss), state.recipe.loss_args
-    return loss_fn(state, **arguments) if isinstance(loss_fn, type) else partial(loss_fn, **arguments)
+    "Build the loss of a recipe: a function with its arguments, or an instance of a class."
+    loss = import_object(recipe.loss)
+    return loss(**recipe.loss_args) if isinstance(loss, type) else partial(loss, **recipe.loss_args)
 
 # %% ../nbs/03_loop.ipynb #ca5bd78e
 def fit(
@@ -333,7 +333,7 @@ def fit(
     process: SingleProcess = SINGLE_PROCESS,  # who does it
 ):
     "Train a run to its last epoch: the only training loop of the course."
-    loss_fn, net = build_loss(state), process.wrap_model(state.net)
+    loss_fn, net = build_loss(state.recipe), process.wrap_model(state.net)
     all_callbacks = [loss_fn, *callbacks]
     run_callbacks(all_callbacks, "start", state)
     while state.epoch < state.recipe.epochs:

@@ -81,7 +81,7 @@ class Recipe:
     size: int = setting("Data", 128, ge=8, help="height and width of an image, in pixels")
     model: str = setting("Network", "celeba_nb.model.AttributeCNN", help="builds the network; called with size=...")
     model_args: Arguments = setting("Network", dict, help="keyword arguments of model")
-    loss: str = setting("Network", "celeba_nb.loop.bce", help="called with (net, x, y); a class is first called with (state)")
+    loss: str = setting("Network", "celeba_nb.loop.bce", help="called with (net, x, y), gives one number; a class is made first")
     loss_args: Arguments = setting("Network", dict, help="keyword arguments of loss")
     augment: str | None = setting("Data", None, help="called with (x, generator), gives a batch like x; None: nothing")
     augment_args: Arguments = setting("Data", dict, help="keyword arguments of augment")
