@@ -23,6 +23,7 @@ setup(
     license=settings["license"],
     python_requires=f">={settings['min_python']}",
     packages=find_packages(include=["celeba_nb", "celeba_nb.*"]),
+    package_data={"celeba_nb": ["*.jinja"]},
     install_requires=lines("requirements"),
     extras_require={key.removesuffix("_requirements"): lines(key) for key in settings if key.endswith("_requirements")},
     entry_points={"console_scripts": ["celeba-nb=celeba_nb.cli:app"], "nbdev": ["celeba_nb=celeba_nb._modidx:d"]},

@@ -24,7 +24,6 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from . import metrics
 from .core import ATTRIBUTES, TrainingError, write_atomically
@@ -37,7 +36,7 @@ from .stats import bootstrap_counts
 CHART_COLORS = {"ink": "#1c2128", "soft": "#57606a", "edge": "#d5dbe1", "first": "#0a58b0", "second": "#b3470d",
                 "bad": "#a8221a"}  # the page's names for colours -> the colours that matplotlib draws with
 CHART_STYLE = {
-    "svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans"], "font.size": 12, "axes.titlesize": 12, "lines.linewidth": 2,
+    "svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans"], "font.size": 12, "lines.linewidth": 2,
     "axes.grid": True, "axes.axisbelow": True, "grid.color": CHART_COLORS["edge"], "axes.edgecolor": CHART_COLORS["edge"],
     "text.color": CHART_COLORS["ink"], "axes.labelcolor": CHART_COLORS["ink"], "xtick.labelcolor": CHART_COLORS["ink"],
     "ytick.labelcolor": CHART_COLORS["ink"], "xtick.bottom": False, "ytick.left": False, "legend.frameon": False,
@@ -52,7 +51,8 @@ def figure_svg(
     file = io.StringIO()
     with mpl.rc_context(CHART_STYLE | {"svg.hashsalt": alt}):
         figure.savefig(file, format="svg", metadata=dict.fromkeys(["Creator", "Date", "Format", "Type"]), transparent=True)
-    drawn = re.sub(r' id="[\w.]+_\d+"', "", file.getvalue().partition("<svg ")[2])
+    drawn = re.sub(r' (id="[\w.]+_\d+"|transform="rotate\(-0[^"]*")', "", file.getvalue().partition("<svg ")[2])
+    drawn = re.sub(r"\n\s*", " ", drawn)
     for name, color in CHART_COLORS.items():
         drawn = drawn.replace(color, f"var(--{name}, {color})")
     return Markup('<svg role="img" aria-label="{}" ').format(alt) + Markup(drawn)
@@ -64,7 +64,7 @@ LINE_STYLES = [{"color": CHART_COLORS["first"]}, {"color": CHART_COLORS["second"
 def line_chart(
     lines: dict[str, tuple],  # name -> (x, y), each (n,); at most two lines
     x_label: str,  # below the chart
-    y_label: str,  # above it, at the left
+    y_label: str,  # at its left
     alt: str,  # what the chart shows, in words
     diagonal: bool = False,  # draw x = y too
 ) -> Markup:  # <svg>, 360 units wide
@@ -76,11 +76,9 @@ def line_chart(
             axes.plot([0, 1], [0, 1], color=CHART_COLORS["soft"], linewidth=1)
         for (name, (x, y)), style in zip(lines.items(), LINE_STYLES):
             axes.plot(x, y, label=name, **style)
-        axes.set_xlabel(x_label)
-        axes.set_title(y_label, loc="left")
-        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-        if len(lines) > 1:
-            axes.legend(loc="lower right", bbox_to_anchor=(1, 0.98), ncols=2)
+        axes.set(xlabel=x_label, ylabel=y_label)
+        axes.locator_params(nbins=5, steps=[1, 2, 5, 10])
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
         return figure_svg(figure, alt)
 
 # %% ../nbs/internals/report.ipynb #gap-chart
@@ -96,12 +94,12 @@ def gap_chart(
         axes = figure.subplots()
         axes.axvline(0, color=CHART_COLORS["soft"], linewidth=1)
         axes.set_yticks(range(len(gaps)), gaps.index)
-        for label, row, apart in zip(axes.get_yticklabels(), gaps.itertuples(), clear):
-            color = CHART_COLORS["bad" if apart else "soft"]
-            y = label.get_position()[1]
-            axes.plot([100 * row.low, 100 * row.high], [y, y], color=color, linewidth=3 if apart else 1.5)
-            axes.plot(100 * row.gap, y, "o", color=color)
-            label.set_color(CHART_COLORS["bad" if apart else "ink"])
+        for rows, color, width in ((~clear, CHART_COLORS["soft"], 1.5), (clear, CHART_COLORS["bad"], 3)):
+            y = np.flatnonzero(rows)
+            axes.hlines(y, 100 * gaps["low"][rows], 100 * gaps["high"][rows], color, linewidth=width)
+            axes.plot(100 * gaps["gap"][rows], y, "o", color=color)
+        for i in np.flatnonzero(clear):
+            axes.get_yticklabels()[i].set_color(CHART_COLORS["bad"])
         axes.set(xlabel=x_label, ylim=(len(gaps) - 0.5, -0.5))
         return figure_svg(figure, alt)
 
@@ -227,6 +225,7 @@ def format_range(
 # %% ../nbs/internals/report.ipynb #charts
 def learning_charts(
     history: pd.DataFrame,  # of a run
+    never_looking: float,  # the accuracy of the majority on the validation images
 ) -> dict[str, Markup]:  # losses, accuracies
     "Draw the learning curves."
     valid = history.dropna()  # the epochs after which the network was validated
@@ -234,11 +233,12 @@ def learning_charts(
     loss_alt = (f"Training loss from {history.train_loss.iloc[0]:.3f} to {last.train_loss:.3f}, "
                 f"validation loss from {first.valid_loss:.3f} to {last.valid_loss:.3f}, in {len(history)} epochs")
     accuracy_alt = (f"Validation accuracy from {first.valid_accuracy:.1%} to {last.valid_accuracy:.1%} "
-                    f"in {len(history)} epochs")
+                    f"in {len(history)} epochs; never looking: {never_looking:.1%}")
+    accuracies = {"validation": (valid["epoch"], 100 * valid["valid_accuracy"]),
+                  "never looking": (history["epoch"].iloc[[0, -1]], [100 * never_looking] * 2)}
     losses = {"training": (history["epoch"], history["train_loss"]), "validation": (valid["epoch"], valid["valid_loss"])}
     return {"losses": line_chart(losses, "epoch", "loss", loss_alt),
-            "accuracies": line_chart({"validation": (valid["epoch"], 100 * valid["valid_accuracy"])}, "epoch", "accuracy, %",
-                                     accuracy_alt)}
+            "accuracies": line_chart(accuracies, "epoch", "accuracy, %", accuracy_alt)}
 
 
 def calibration_chart(
@@ -274,12 +274,13 @@ def make_page(
     "Make the page of a model."
     baselines, truth = find_baselines(run, labels), run.predictions["test_truth"]
     attributes, calibration = attribute_table(run, baselines), calibration_row(run)
+    never_looking = (run.predictions["valid_truth"] == baselines.majority[0]).mean()
     return TEMPLATES.get_template("report.html.jinja").render(
         name=name, version=run.machine.get("celeba_nb", ""), images=len(truth), baselines=baselines,
         metrics=metric_table(run, baselines), mirrored=metrics.accuracy(run.predictions["test_mirrored"], truth),
         both=int((truth.any(0) & ~truth.all(0)).sum()), attributes=attributes, better=int((attributes["low"] > 0).sum()),
         worse=int((attributes["high"] < 0).sum()), calibration=calibration,
-        charts=learning_charts(run.history) | {"calibration": calibration_chart(run, calibration)},
+        charts=learning_charts(run.history, never_looking) | {"calibration": calibration_chart(run, calibration)},
         groups=[group_report(run, baselines, attribute) for attribute in GROUPS], made=_how_made(run))
 
 # %% ../nbs/internals/report.ipynb #write-report

@@ -85,7 +85,8 @@ def test_contents(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = [n for n in archive.namelist() if ".dist-info/" not in n]
     assert {f"{PACKAGE}/{module}.py" for module in MODULES} <= set(names)
-    assert all(name.startswith(f"{PACKAGE}/") and name.endswith(".py") for name in names), names
+    assert f"{PACKAGE}/report.html.jinja" in names
+    assert all(name.startswith(f"{PACKAGE}/") and name.endswith((".py", ".jinja")) for name in names), names
 
 
 def test_metadata(metadata):

@@ -3,17 +3,33 @@ import json
 import os
 import re
 import shutil
+from html.parser import HTMLParser
 from pathlib import Path
 
+import jinja2
 import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from celeba_nb import cli
+from celeba_nb import cli, metrics
 from celeba_nb.core import TrainingError
 from celeba_nb.files import read_celeba
 from celeba_nb.recipe import Recipe
-from celeba_nb.report import make_page, write_report
+from celeba_nb.report import (
+    GROUPS,
+    TEMPLATES,
+    attribute_table,
+    find_baselines,
+    gap_chart,
+    group_report,
+    learning_charts,
+    line_chart,
+    make_page,
+    metric_intervals,
+    metric_table,
+    write_report,
+)
 from celeba_nb.run import load
 from celeba_nb.sketch import make_sketch
 from celeba_nb.training import train
@@ -126,9 +142,11 @@ def test_it_says_what_the_folder_says(model, page):
         assert part in text
 
 
-def test_with_the_data_it_draws_people(model):
+def test_with_the_data_it_resamples_identities(model, page):
     labels = read_celeba(model.parent / "faces")
-    assert "draw identities" in make_page(load(model), "x", labels)
+    with_data, without = make_page(load(model), "x", labels), page.read_text()
+    assert "resample identities" in with_data and "training labels" in with_data and "too narrow" not in with_data
+    assert "validation labels" in without and "too narrow" in without
     with pytest.raises(TrainingError, match="not the data"):
         make_page(load(model), "x", labels.take(np.arange(len(labels) - 1)))
 
@@ -140,6 +158,97 @@ def test_a_model_that_knows_nothing_has_a_page(model):
         run.predictions[split][:] = run.predictions[f"{split}_truth"][:] = 0
     made = make_page(run, "nothing")
     assert "nan" not in made.lower() and "–" in made and "to compare" in made
+
+
+class Tags(HTMLParser):
+    "Collects the tags of a page with their attributes."
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+
+
+def test_it_is_one_file_without_a_script(page):
+    tags = Tags()
+    tags.feed(page.read_text())
+    kinds = [tag for tag, _ in tags.found]
+    assert not {"script", "link", "img", "iframe", "object", "image"} & set(kinds) and kinds.count("h1") == 1
+    assert all(len(values["aria-label"]) > 20 for tag, values in tags.found if tag == "svg") and kinds.count("svg") >= 3
+    assert all(values["href"].startswith("#") for tag, values in tags.found if tag == "a")
+    ids = [values["id"] for _, values in tags.found if "id" in values]
+    assert len(ids) == len(set(ids)) > 6
+    policy = [values["content"] for tag, values in tags.found if values.get("http-equiv") == "Content-Security-Policy"]
+    assert policy == ["default-src 'none'; style-src 'unsafe-inline'"]
+
+
+def test_the_same_run_gives_the_same_page(model, page):
+    assert make_page(load(model), model.resolve().name) == page.read_text()
+
+
+def test_a_missing_value_is_an_error():
+    with pytest.raises(jinja2.UndefinedError):
+        TEMPLATES.get_template("report.html.jinja").render(name="x")
+
+
+def test_out_is_no_folder(model, tmp_path):
+    with pytest.raises(TrainingError, match="give the name of a file"):
+        write_report(model, tmp_path)
+
+
+def test_charts_escape_and_are_the_same_each_time():
+    lines = {"a<b": ([1, 2, 3], [0.5, 0.4, 0.3]), "c": ([1, 2, 3], [0.6, 0.5, 0.5])}
+    chart = line_chart(lines, "epoch", "R&D", 'it "falls" <b>')
+    assert 'aria-label="it &#34;falls&#34; &lt;b&gt;"' in chart and "a&lt;b" in chart and "R&amp;D" in chart
+    assert chart.startswith('<svg role="img"') and chart.rstrip().endswith("</svg>") and "metadata" not in chart
+    assert chart == line_chart(lines, "epoch", "R&D", 'it "falls" <b>') and "nan" not in chart
+    assert chart.count("var(--first, #0a58b0)") == chart.count("#0a58b0") > 0  # each colour can change in the dark
+    assert set(re.findall(r"#[0-9a-f]{6}", chart)) <= set(re.findall(r"--\w+, (#[0-9a-f]{6})", chart)) | {"#ffffff"}
+    assert chart.count("stroke-dasharray") == 2  # the second line and its sample in the legend
+
+
+def test_clear_gaps_stand_out():
+    gaps = pd.DataFrame({"gap": [0.1, -0.05], "low": [0.02, -0.2], "high": [0.2, 0.1]}, index=["Smiling", "Bald"])
+    both, unclear = gap_chart(gaps, "points", "x" * 30), gap_chart(gaps[1:], "points", "x" * 30)
+    assert "var(--bad" in both and "var(--bad" not in unclear and "Smiling" in both and "−" in both
+    heights = [float(re.search(r'viewBox="0 0 360 ([\d.]+)"', chart)[1]) for chart in (both, unclear)]
+    assert np.isclose(heights[0] - heights[1], 20)
+
+
+def test_learning_charts_of_short_and_seldom_validated_runs(model):
+    history = load(model).history
+    for shown in (history, history.iloc[:1], history.mask(history["epoch"] < history["epoch"].max(), np.nan).assign(
+            epoch=history["epoch"], train_loss=history["train_loss"])):
+        charts = learning_charts(shown, 0.8)
+        assert f"in {len(shown)} epochs" in charts["losses"] and "never looking: 80.0%" in charts["accuracies"]
+        assert not any("nan" in chart for chart in charts.values())
+
+
+def test_tables_agree_with_the_metrics(model):
+    run, labels = load(model), read_celeba(model.parent / "faces")
+    known, unknown = find_baselines(run, labels), find_baselines(run)
+    p, y = run.predictions["test"], run.predictions["test_truth"]
+    assert len(np.unique(unknown.identities)) == len(y) > len(np.unique(known.identities))
+    table, by_attribute = metric_table(run, known), attribute_table(run, known)
+    assert np.isclose(table.loc["Accuracy", "value"], run.metrics["test_accuracy"])
+    assert np.isclose(table.loc["Accuracy", "baseline"], by_attribute["majority"].mean())
+    assert np.allclose(by_attribute["gain"], by_attribute["accuracy"] - by_attribute["majority"])
+    assert by_attribute["gain"].is_monotonic_decreasing and np.isclose(by_attribute["accuracy"].mean(), metrics.accuracy(p, y))
+    assert ((by_attribute["low"] <= by_attribute["gain"]) & (by_attribute["gain"] <= by_attribute["high"])).all()
+    for attribute in GROUPS:
+        overall = group_report(run, known, attribute)["overall"]
+        member, right = y[:, labels.attributes.columns.get_loc(attribute)], metrics.image_accuracy(p, y)
+        assert np.isclose(overall["gap"], right[member].mean() - right[~member].mean())
+
+
+def test_metric_intervals_resample_groups():
+    rng = np.random.default_rng(0)
+    p, y, groups = rng.random((60, 4)), rng.random((60, 4)) > 0.5, np.repeat(np.arange(20), 3)
+    low, high = metric_intervals({"accuracy": metrics.accuracy}, p, y, groups)["accuracy"]
+    assert np.allclose((low, high), metrics.bootstrap_interval(metrics.image_accuracy(p, y), groups), atol=0.02)
+    assert metric_intervals({"one": lambda p, y: 1.0}, p, y, groups, 3) == {"one": (1.0, 1.0)}
 
 
 def change_predictions(folder, **changed):
