@@ -166,14 +166,15 @@ LIMITS = {
 
 def calibration_row(
     run: Run,  # a finished one
-) -> dict[str, float]:  # temperature; calibration error and loss on the test images, before and after it; sure: see below
-    "A run's honesty, before and after a temperature that its validation images choose."
+) -> dict[str, float]:  # temperature; test_accuracy, ece, ece_after, loss, loss_after; sure: share of answers below 5% or above 95%, sure_wrong
+    "Calibration of a run before and after a temperature chosen on its validation images."
     valid, test, truth = (run.predictions[key] for key in ("valid", "test", "test_truth"))
     t = fit_temperature(valid, run.predictions["valid_truth"])
-    cooled, sure = rescale(test, t), np.abs(test - 0.5) > 0.45  # said less than 5% or more than 95%
+    cooled, sure = rescale(test, t), np.abs(test - 0.5) > 0.45  # below 5% or above 95%
+    wrong = ((test > 0.5) != truth)[sure]
     return {"test_accuracy": run.metrics["test_accuracy"], "temperature": t, "ece": calibration_error(test, truth),
             "ece_after": calibration_error(cooled, truth), "loss": log_loss(test, truth), "loss_after": log_loss(cooled, truth),
-            "sure": float(sure.mean()), "sure_wrong": float(((test > 0.5) != truth)[sure].mean())}
+            "sure": float(sure.mean()), "sure_wrong": float(wrong.mean()) if wrong.size else np.nan}
 
 # %% ../nbs/13_limits.ipynb #ab1fa9d1
 def group_gaps(
