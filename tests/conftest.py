@@ -1,15 +1,82 @@
-"""Caches of the test run go to a folder of their own: it proves the code as it is, not what an earlier one left."""
+"""Shared by all tests: what is made once for all workers, who runs beside whom, and a cache folder of the run's own.
+
+`make test` starts two workers (pytest-xdist), each with one thread. A file's tests stay together on one worker, so that
+its fixtures are made once; each notebook stands alone. What takes long begins first. A test marked `serial` measures, or
+needs both cores: those come last and run alone.
+"""
 import os
+import shutil
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # before PyTorch is imported
 
 import pytest
+from filelock import FileLock
 from no_network.sitecustomize import close_the_network
 
-from tools.notebooks import ROOT, run
+from tools.notebooks import PACKAGE, ROOT, run
 
 NO_NETWORK = str(ROOT / "tests" / "no_network")
-WORKERS = 2  # notebooks at a time
+LONG = ["test_lab", "test_notebooks", "test_site", "test_faults", "test_data", "test_images", "test_fuzz"]  # these begin first
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+
+def rank(item):
+    "What takes long comes first, what runs alone last."
+    place = LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG)
+    return bool(item.get_closest_marker("serial")), place
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items):
+    "A file's tests stay on one worker, and so do those that run alone; each notebook goes where there is room."
+    items.sort(key=rank)
+    for item in items:
+        if item.get_closest_marker("serial"):
+            item.add_marker(pytest.mark.xdist_group("serial"))
+        elif not item.name.startswith("test_notebook["):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory):
+    "A folder that all workers of this test run have."
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def once(shared_folder):
+    "Calls a function with a new folder, once for all workers: that folder."
+    def make(name, fill):
+        folder = shared_folder / name
+        with FileLock(f"{folder}.lock"):
+            if not (made := Path(f"{folder}.made")).exists():
+                folder.mkdir()
+                fill(folder)
+                made.touch()
+        return folder
+    return make
+
+
+@pytest.fixture(autouse=True)
+def turn(request, shared_folder):
+    "One that runs alone waits until each worker has ended its test; the others run beside each other."
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if not worker:
+        yield
+        return
+    workers = [f"gw{i}" for i in range(int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))]
+    locks = [FileLock(shared_folder / f"{name}.turn") for name in
+             (workers if request.node.get_closest_marker("serial") else [worker])]
+    for lock in locks:  # always in this order: two that wait for each other's would wait for ever
+        lock.acquire()
+    yield
+    for lock in locks:
+        lock.release()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -21,33 +88,31 @@ def no_network():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def cache_folder(tmp_path_factory):
-    "The cache folder of this test run ($CELEBA_NB_CACHE if that is set)."
-    folder = os.environ.setdefault("CELEBA_NB_CACHE", str(tmp_path_factory.mktemp("cache")))
-    return folder
+def cache_folder(shared_folder):
+    "The cache folder of this test run ($CELEBA_NB_CACHE if that is set): it proves the code as it is, not what an earlier one left."
+    return os.environ.setdefault("CELEBA_NB_CACHE", str(shared_folder / "cache"))
 
 
 @pytest.fixture(scope="session")
-def sketch_faces(cache_folder):
+def sketch_faces(cache_folder, once):
     "Draws the sketch faces that a notebook finds where CELEBA_ROOT is unset: once, before the notebooks ask for them."
-    drawn, printed = run([sys.executable, "-c", "from celeba_nb.data import find_root; find_root()"], ROOT,
-                         {"CELEBA_ROOT": None, "CELEBA_NB_CACHE": cache_folder}, timeout=900)
-    assert drawn, printed
+    def draw(folder):
+        drawn, printed = run([sys.executable, "-c", f"from {PACKAGE}.data import find_root; find_root()"], ROOT,
+                             {"CELEBA_ROOT": None, "CELEBA_NB_CACHE": cache_folder}, timeout=900)
+        assert drawn, printed
+    once("sketch_faces", draw)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def notebook_runs(request, tmp_path_factory, no_network, cache_folder):
-    "The notebooks that were asked for are started first, a few at a time, and run beside the other tests: name, data -> run."
-    from tests.test_notebooks import CELEBA, run_notebook
-
-    asked = [item.callspec.params for item in request.session.items if item.name.startswith("test_notebook[")]
-    if asked:
-        request.getfixturevalue("sketch_faces")
-    with ThreadPoolExecutor(WORKERS) as pool:
-        threads = max(1, os.cpu_count() // WORKERS)
-        yield {(p["name"], p["data"]): pool.submit(run_notebook, p["name"], p["data"], tmp_path_factory.mktemp("run"), threads)
-               for p in asked if p["data"] == "sketch" or CELEBA}
-        pool.shutdown(cancel_futures=True)
+@pytest.fixture(scope="module")
+def browser():
+    "Chromium, or a skipped test where it is missing (Debian: apt-get install chromium)."
+    if not CHROMIUM:
+        pytest.skip("chromium is missing")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is missing: make .venv/ready-dev")
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture
@@ -72,11 +137,21 @@ def _show_figures(terminalreporter):
             terminalreporter.write_line(f"      {count:6,}  {part}")
 
 
+def _show_files(terminalreporter):
+    "Where the time went: seconds per file of tests, and of each notebook."
+    spent = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if hasattr(report, "duration"):
+                file, _, test = report.nodeid.partition("::")
+                name = test if test.startswith("test_notebook[") else file
+                spent[name] = spent.get(name, 0) + report.duration
+    if sum(spent.values()) > 60:
+        terminalreporter.section("seconds per file, and per notebook")
+        for name, seconds in sorted(spent.items(), key=lambda item: -item[1]):
+            terminalreporter.write_line(f"{seconds:7.1f}  {name}")
+
+
 def pytest_terminal_summary(terminalreporter):
-    "How long each notebook took, and what the tests of faults tried."
     _show_figures(terminalreporter)
-    reports = [r for r in terminalreporter.stats.get("passed", []) if dict(r.user_properties).get("seconds")]
-    if reports:
-        terminalreporter.section("seconds per notebook")
-    for report in reports:
-        terminalreporter.write_line(f"{dict(report.user_properties)['seconds']:7.1f}  {report.nodeid}")
+    _show_files(terminalreporter)

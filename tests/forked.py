@@ -1,4 +1,5 @@
-"""Runs celeba-nb's commands in forks of one process that has imported everything: an attempt costs its own work, no imports.
+"""Runs notebooks and celeba-nb's commands in forks of one process that has imported everything: an attempt costs its own
+work, no imports.
 
 Here are also the ways to disturb such a command: a signal at a moment or at a system call, a small limit for files, no rights.
 """
@@ -14,7 +15,16 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
+
+from tools.notebooks import notebook_command, without_bars
+from tools.notebooks import run as run_command
+
+# What most notebooks and commands import, and what it imports only when it is first used.
+PRELOADED = ["torch", "torchvision", "pandas", "scipy.stats", "matplotlib.pyplot", "nbdev.test"]
 CONTEXT = multiprocessing.get_context("forkserver") if sys.platform != "win32" else None
+if CONTEXT:
+    CONTEXT.set_forkserver_preload(["celeba_nb.cli", *PRELOADED])
 CALLS = ("write,pwrite64,writev,?rename,?renameat,renameat2,?mkdir,mkdirat,?unlink,unlinkat,?rmdir,fsync,ftruncate")
 
 
@@ -72,6 +82,37 @@ def _command(arguments, env, printed, gate, counted, file_limit, ordinary):
     app(arguments, prog_name="celeba-nb")
 
 
+def _notebook(path, env, printed, flags):
+    "What the fork of a notebook does."
+    with open(printed, "wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    for name, value in env.items():
+        os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+    os.chdir(path.parent)
+    import matplotlib
+    from nbdev.test import test_nb
+
+    matplotlib.use("Agg")
+    passed, _ = test_nb(path, skip_flags=["slow"], force_flags=flags.split())
+    sys.exit(not passed)
+
+
+def run_notebook(path, env, timeout, flags=""):
+    "Run a notebook's cells as tests: (did they pass?, what they printed). At the time limit it is killed."
+    if CONTEXT is None:
+        return run_command(notebook_command(path, flags), path.parent, env, timeout)
+    printed = path.with_suffix(".txt")
+    process = CONTEXT.Process(target=_notebook, args=(path, env, printed, flags))
+    process.start()
+    process.join(timeout)
+    if process.exitcode is None:
+        for started in [*psutil.Process(process.pid).children(recursive=True), process]:
+            started.kill()
+        process.join()
+    return process.exitcode == 0, f"{without_bars(printed.read_text(errors='replace'))}\nExit code {process.exitcode}."
+
+
 class Command:
     "A command that is running, or has ended."
 
@@ -83,7 +124,6 @@ class Command:
             self.reader = threading.Thread(target=self._read, daemon=True)
             self.reader.start()
         env = {"LOKY_MAX_CPU_COUNT": "1", "CELEBA_NB_CACHE": str(folder / "cache"), **(env or {})}
-        CONTEXT.set_forkserver_preload(["celeba_nb.cli"])
         self.process = CONTEXT.Process(target=_command, args=(
             [str(word) for word in arguments], env, self.printed_path, gate, counted, file_limit, ordinary))
         self.process.start()

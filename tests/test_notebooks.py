@@ -3,49 +3,73 @@
 Each gap is first left open, where its check must fail with its hint, and then filled with the folded solution.
 Cells marked `#| slow` are left out, as nbdev-test leaves them out; CELEBA_NB_FLAGS=slow runs them too.
 """
+import ast
 import os
+import re
 import shutil
-import time
 
 import pytest
+from forked import run_notebook
 
-from tools.notebooks import ROOT, exercises, notebook_command, notebooks, read, run, solved, source, write
+from tests.test_lab import IN_LAB
+from tools.notebooks import ROOT, exercises, is_internal, name_of, notebooks, python_of, read, solved, source, write
 
-NOTEBOOKS = {path.stem: path for path in notebooks()}
+NOTEBOOKS = {name_of(path): path for path in notebooks()}
 CELEBA = os.environ.get("CELEBA_ROOT")
-real = pytest.param("celeba", marks=pytest.mark.skipif(not CELEBA, reason="CELEBA_ROOT is unset: no real CelebA here"))
+without_celeba = pytest.mark.skipif(not CELEBA, reason="CELEBA_ROOT is unset: no real CelebA here")
 PATH = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "no_network")])  # a process that calls another machine fails
 TIME_LIMIT = 900  # seconds for one notebook
 
 
-def run_notebook(name, data, folder, threads):
-    "Run a notebook, with its gaps filled, in a folder of its own: (did it pass?, what it printed, seconds)."
-    shutil.copytree(ROOT / "nbs", folder / "nbs", ignore=shutil.ignore_patterns("*.ipynb", ".*"))
-    shutil.copy(ROOT / "pyproject.toml", folder)
-    write(solved(read(NOTEBOOKS[name])), folder / "nbs" / f"{name}.ipynb")
-    env = {"CELEBA_NB_STRICT": "1", "MPLBACKEND": "Agg", "OMP_NUM_THREADS": str(threads), "PYTHONPATH": PATH}
-    env["CELEBA_ROOT"] = CELEBA if data == "celeba" else None
-    began = time.perf_counter()
-    command = notebook_command(folder / "nbs" / f"{name}.ipynb", os.environ.get("CELEBA_NB_FLAGS", ""))
-    return *run(command, folder, env, TIME_LIMIT), time.perf_counter() - began
+def asks_for_faces(name):
+    "Does a notebook take the faces that it finds? The others do the same whatever the data."
+    return bool(re.search(r"find_root|CELEBA_ROOT", "\n".join(
+        source(cell) for cell in read(NOTEBOOKS[name])["cells"] if not cell["id"].startswith("launch-"))))
 
 
-@pytest.mark.parametrize("data", ["sketch", real])
-@pytest.mark.parametrize("name", NOTEBOOKS)
-def test_notebook(name, data, notebook_runs, record_property):
-    passed, printed, seconds = notebook_runs[name, data].result()
-    record_property("seconds", seconds)
+RUNS = [(name, "sketch") for name in NOTEBOOKS if name not in IN_LAB]
+RUNS += [pytest.param(name, "celeba", marks=without_celeba) for name in NOTEBOOKS if asks_for_faces(name)]
+
+
+@pytest.mark.parametrize(("name", "data"), RUNS)
+def test_notebook(name, data, sketch_faces, tmp_path):
+    "On sketch faces, those that test_lab runs in JupyterLab are not run a second time."
+    shutil.copytree(ROOT / "nbs", tmp_path / "nbs", ignore=shutil.ignore_patterns("*.ipynb", ".*"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    path = tmp_path / "nbs" / f"{name}.ipynb"
+    path.parent.mkdir(exist_ok=True)
+    write(solved(read(NOTEBOOKS[name])), path)
+    env = {"CELEBA_NB_STRICT": "1", "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "PYTHONPATH": PATH,
+           "CELEBA_ROOT": CELEBA if data == "celeba" else None}
+    passed, printed = run_notebook(path, env, TIME_LIMIT, os.environ.get("CELEBA_NB_FLAGS", ""))
     assert passed, f"{name} on {data}:\n{printed[-8000:]}"
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_exercises_are_whole(name):
     found = exercises(read(NOTEBOOKS[name]))
-    assert found, "no exercise with a gap: no code cell begins with '# Exercise 1'"
+    assert found or is_internal(NOTEBOOKS[name]), "no exercise with a gap: no code cell begins with '# Exercise 1'"
     for exercise in found:
         assert exercise.check, f"exercise {exercise.name}: the next code cell does not check it with `with hint(...)`"
         assert exercise.solution, f"exercise {exercise.name}: no folded solution that begins with '# Exercise ...'"
     assert len({exercise.name for exercise in found}) == len(found), "two exercises have the same number"
+
+
+def names_in(text, context):
+    "The names that a cell's code defines (ast.Store) or uses (ast.Load)."
+    nodes = [*ast.walk(ast.parse(python_of(text)))]
+    defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef) and context is ast.Store}
+    return defined | {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, context)}
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_an_open_gap_stops_nobody(name):
+    "Whoever leaves an exercise out can go on: no later cell but its check uses what the gap defines."
+    cells = read(NOTEBOOKS[name])["cells"]
+    for exercise in exercises(read(NOTEBOOKS[name])):
+        made = names_in(source(cells[exercise.gap]), ast.Store)
+        later = [cell for i, cell in enumerate(cells) if i > exercise.gap and i != exercise.check and cell["cell_type"] == "code"]
+        assert not [source(cell) for cell in later if made & names_in(source(cell), ast.Load)]
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -87,6 +111,5 @@ def exercise(gap="...", solution="2 * x", check="double(21) == 42"):
 def test_runner(nb, passes, tmp_path):
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     write(solved(nb), tmp_path / "nb.ipynb")
-    env = {"CELEBA_NB_STRICT": "1", "PYTHONPATH": PATH}
-    passed, printed = run(notebook_command(tmp_path / "nb.ipynb"), tmp_path, env, timeout=60)
+    passed, printed = run_notebook(tmp_path / "nb.ipynb", {"CELEBA_NB_STRICT": "1", "PYTHONPATH": PATH}, timeout=60)
     assert passed is passes, printed

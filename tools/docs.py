@@ -17,7 +17,21 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
-from tools.notebooks import BRANCH, PACKAGE, PYPROJECT, REPOSITORY, ROOT, module_of, notebooks, python_of, read, source, write
+from tools.notebooks import (
+    BRANCH,
+    PACKAGE,
+    PYPROJECT,
+    REPOSITORY,
+    ROOT,
+    is_internal,
+    module_of,
+    name_of,
+    notebooks,
+    python_of,
+    read,
+    source,
+    write,
+)
 
 BUILD = ROOT / "docs" / "_build"
 SITE = PYPROJECT["project"]["urls"]["Documentation"]
@@ -42,18 +56,16 @@ def process(stage):
     "What nbdev makes of the notebooks: (path of the notebook, notebook with documentation and links)."
     from nbdev.serve import proc_nbs
 
-    (stage / "nbs").mkdir(parents=True, exist_ok=True)
+    (stage / "nbs" / "internals").mkdir(parents=True, exist_ok=True)
     shutil.copy2(ROOT / "pyproject.toml", stage)
-    names = [path.name for path in notebooks()]
-    for old in (stage / "nbs").glob("*.ipynb"):
-        if old.name not in names:
-            old.unlink()
-    for path in notebooks():
-        copy = stage / "nbs" / path.name
+    copies = {stage / "nbs" / f"{name_of(path)}.ipynb": path for path in notebooks()}
+    for old in {*notebooks(stage)} - {*copies}:
+        old.unlink()
+    for copy, path in copies.items():
         write(prepared(read(path)), copy)
         os.utime(copy, (path.stat().st_mtime,) * 2)  # nbdev does again only what has changed
     done = proc_nbs(str(stage / "nbs"))
-    return [(path, read(done / path.name)) for path in notebooks()]
+    return [(path, read(done / f"{name_of(path)}.ipynb")) for path in notebooks()]
 
 
 # Documentation of a name, for Sphinx's Python domain: it is then in the index, the search and the links.
@@ -212,7 +224,7 @@ def rewrite_links(text, folder):
         kind = "tree" if target.is_dir() else "blob"
         return f"[{found[1]}]({REPOSITORY}/{kind}/{BRANCH}/{target.relative_to(ROOT).as_posix()})"
 
-    text = re.sub(rf"\[`([^`]+)`\]\({re.escape(SITE)}/(\w+)\.html[^)]*\)", to_name, text)
+    text = re.sub(rf"\[`([^`]+)`\]\({re.escape(SITE)}/(?:internals/)?(\w+)\.html[^)]*\)", to_name, text)
     text = re.sub(rf"\[`({PACKAGE}\.\w+)`\]\({re.escape(REPOSITORY)}[^)]*\)", r"`\1`", text)
     text = re.sub(r"(?<![`\w{}\[])`([A-Z][A-Z_]+)`", to_value, text)
     text = re.sub(rf"(?<![`\w{{}}\[])`{PACKAGE}\.({'|'.join(modules())})`", rf"{{py:mod}}`{PACKAGE}.\1`", text)
@@ -240,10 +252,10 @@ def modules():
 
 
 def title_cell(cell, path, module):
-    "The title with the number of the notebook, the description, and the place where links to the module lead."
+    "The title with the number of a lesson, the description, and the place where links to the module lead."
     front = dict(re.findall(r"^(\w[\w-]*): (.*(?:\n  .*)*)", source(cell), re.M))
     front = {key: re.sub(r"\s+", " ", value).strip("'\"").replace("''", "'") for key, value in front.items()}
-    lines = [f"# {path.stem.split('_')[0]} · {front['title']}"]
+    lines = [f"# {front['title']}" if is_internal(path) else f"# {path.stem.split('_')[0]} · {front['title']}"]
     if module:
         lines.append(f"```{{py:module}} {PACKAGE}.{module}\n```")
     return "\n\n".join([*lines, f"*{front['description']}*"] if front.get("description") else lines)
@@ -302,8 +314,11 @@ def home(pages):
     "The home page: README, and after it the order of the pages."
     text = re.sub(r"^\[!\[.*\n", "", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.M)  # badges
     text = rewrite_links(text, ROOT)
-    order = "\n".join(f"nbs/{path.stem}" for path in pages)
-    return (f"{text}\n```{{toctree}}\n:hidden:\n:caption: The course\n\n{order}\n```\n\n"
+    def order(internals):
+        return "\n".join(f"nbs/{name_of(path)}" for path in pages if is_internal(path) == internals)
+
+    return (f"{text}\n```{{toctree}}\n:hidden:\n:caption: The course\n\n{order(False)}\n```\n\n"
+            f"```{{toctree}}\n:hidden:\n:caption: Internals\n\n{order(True)}\n```\n\n"
             "```{toctree}\n:hidden:\n:caption: Reference\n\nAll names <genindex>\n```\n\n"
             f"```{{toctree}}\n:hidden:\n:caption: The project\n\n{chr(10).join(BESIDE)}\n```\n")
 
@@ -311,10 +326,10 @@ def home(pages):
 def lay_out(pages, folder):
     "Write the pages where Sphinx looks for them, as the repository has them: so the links between them hold."
     shutil.rmtree(folder, ignore_errors=True)
-    (folder / "nbs").mkdir(parents=True)
+    (folder / "nbs" / "internals").mkdir(parents=True)
     (folder / "docs").mkdir()
     for path, nb in pages:
-        write(convert(path, nb), folder / "nbs" / path.name)
+        write(convert(path, nb), folder / "nbs" / f"{name_of(path)}.ipynb")
     (folder / "index.md").write_text(home([path for path, _ in pages]), encoding="utf-8")
     for name in BESIDE:
         text = (ROOT / f"{name}.md").read_text(encoding="utf-8")

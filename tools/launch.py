@@ -2,10 +2,12 @@
 
 `make outputs` writes it, so that the repository's address stands in pyproject.toml alone, and each time is measured.
 """
-from tools.notebooks import BRANCH, PACKAGE, REPOSITORY, source
+from urllib.parse import quote
 
-COLAB = "https://colab.research.google.com/github/{name}/blob/{branch}/nbs/{file}"
-BINDER = "https://mybinder.org/v2/gh/{name}/{branch}?labpath=nbs%2F{file}"
+from tools.notebooks import BRANCH, PACKAGE, REPOSITORY, is_internal, name_of, source
+
+COLAB = "https://colab.research.google.com/github/{name}/blob/{branch}/{file}"
+BINDER = "https://mybinder.org/v2/gh/{name}/{branch}?labpath={quoted}"
 EXTRAS = {"10_scale": "scale", "11_explain": "explain", "12_photo": "photo,export"}  # what else a notebook needs
 CELL = """#| hide
 #| eval: false
@@ -13,12 +15,12 @@ CELL = """#| hide
 import importlib.util
 import os
 
-if not os.path.isdir("results"):
+if not os.path.isdir("{results}"):
     if not os.path.isdir("course"):
         !git clone --quiet --depth 1 {repository} course
-    %cd -q course/nbs
+    %cd -q course/{folder}
 if importlib.util.find_spec("{package}") is None:
-    %pip install --quiet "..{extras}"
+    %pip install --quiet "{root}{extras}"
 """
 
 
@@ -31,7 +33,8 @@ def words(
 
 def links(path):
     "Where a notebook can be run in a browser."
-    where = {"name": REPOSITORY.split("/", 3)[3], "branch": BRANCH, "file": path.name}
+    file = f"nbs/{name_of(path)}.ipynb"
+    where = {"name": REPOSITORY.split("/", 3)[3], "branch": BRANCH, "file": file, "quoted": quote(file, safe="")}
     return COLAB.format(**where), BINDER.format(**where)
 
 
@@ -42,7 +45,9 @@ def head(path, nb):
     if seconds := nb["metadata"].get(PACKAGE, {}).get("seconds"):
         text = f"*On two cores, with sketch faces, all cells take about {words(seconds)}.* {text}"
     extras = f"[{EXTRAS[path.stem]}]" if path.stem in EXTRAS else ""
-    cell = CELL.format(repository=REPOSITORY, package=PACKAGE, extras=extras)
+    inside = is_internal(path)
+    cell = CELL.format(repository=REPOSITORY, package=PACKAGE, extras=extras, folder="nbs/internals" if inside else "nbs",
+                       root="../.." if inside else "..", results="../results" if inside else "results")
     return [{"cell_type": "markdown", "id": "launch-links", "metadata": {}, "source": text.splitlines(True)},
             {"cell_type": "code", "id": "launch-cell", "metadata": {}, "execution_count": None, "outputs": [],
              "source": cell.strip().splitlines(True)}]

@@ -21,9 +21,29 @@ REPOSITORY = PYPROJECT["project"]["urls"]["Repository"]
 BRANCH = PYPROJECT["tool"]["nbdev"]["branch"]
 
 
+# Who may import whom: a module imports only from floors below its own. A maintainer reads the internals in this order.
+FLOORS = [floor.split() for floor in (
+    "core stats style exercises", "drawing files model metrics", "sketch images augment architectures recipe", "data", "loop",
+    "checkpoint run", "training", "study speed scale", "few_labels explain photo limits", "report", "cli")]
+
+
 def notebooks(root=ROOT):
-    "The notebooks in the order in which they are read: the lessons, then the internals."
-    return [*sorted((root / "nbs").glob("[0-9]*.ipynb")), *sorted((root / "nbs" / "internals").glob("*.ipynb"))]
+    "The notebooks in the order in which they are read: the lessons, then the internals, floor by floor."
+    every = [module for floor in FLOORS for module in floor]
+    found = [path for path in (root / "nbs").rglob("*.ipynb")
+             if not any(part.startswith((".", "_")) for part in path.relative_to(root).parts)]
+    place = {name: every.index(name) for name in every}
+    return sorted(found, key=lambda path: (is_internal(path), is_internal(path) and place.get(path.stem, len(every)), path.name))
+
+
+def is_internal(path):
+    "Does a notebook hold plumbing, which no lesson asks its reader to open?"
+    return path.parent.name == "internals"
+
+
+def name_of(path):
+    "A notebook by its path below nbs, as in 05_ablation and internals/core."
+    return f"internals/{path.stem}" if is_internal(path) else path.stem
 
 
 def read(path):
@@ -127,7 +147,7 @@ else:
 
 
 def solved(nb, prove=True):
-    "The notebook with each gap filled; with `prove`, each check is first made to fail on the open gap."
+    "The notebook with each gap filled; with `prove`, each check is first made to fail on the open gap, with its hint."
     nb = copy.deepcopy(nb)
     cells = nb["cells"]
     for exercise in reversed([e for e in exercises(nb) if e.check and e.solution]):
@@ -163,4 +183,9 @@ def run(command, cwd, env, timeout):
         for started in [*psutil.Process(process.pid).children(recursive=True), process]:
             started.kill()
         printed = process.communicate()[0] + f"\nStopped after {timeout:.0f} s."
-    return process.returncode == 0, re.sub(r"[^\n]*\r(?!\n)", "", printed)  # of a progress bar, only the end
+    return process.returncode == 0, without_bars(printed)
+
+
+def without_bars(printed):
+    "What was printed, of a progress bar only its end."
+    return re.sub(r"[^\n]*\r(?!\n)", "", printed)

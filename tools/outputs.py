@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from tools.launch import has_head, with_head, words
-from tools.notebooks import PACKAGE, ROOT, notebooks, read, run, source, write
+from tools.notebooks import PACKAGE, ROOT, name_of, notebooks, read, run, source, write
 
 DONE = Path(sys.prefix) / "outputs.json"  # what was run with which state of the package: then there is nothing to do
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -129,7 +129,7 @@ def with_times(text, nbs):
 
 def main():
     parser = argparse.ArgumentParser(prog="make outputs", description=__doc__)
-    parser.add_argument("names", nargs="*", help="beginnings of notebooks' names, as in 03 (default: all)")
+    parser.add_argument("names", nargs="*", help="beginnings of notebooks' names, as in 03, core, internals (default: all)")
     parser.add_argument("--all", action="store_true", help="run even what is up to date")
     args = parser.parse_args()
     os.environ.pop("CELEBA_ROOT", None)
@@ -141,17 +141,18 @@ def main():
         raise SystemExit(f"The sketch faces could not be drawn:\n{printed}")
     readme = ROOT / "README.md"
     for path in notebooks():
-        if args.names and not path.name.startswith(tuple(args.names)):
+        name = name_of(path)
+        if args.names and not any(text.startswith(tuple(args.names)) for text in (name, path.stem)):
             continue
         nb = read(path)
-        if is_sealed(nb) and has_head(path, nb) and done.get(path.name) == state(nb) and not args.all:
-            print(f"{path.name}: up to date")
+        if is_sealed(nb) and has_head(path, nb) and done.get(name) == state(nb) and not args.all:
+            print(f"{name}: up to date")
             continue
-        print(f"{path.name}: running ...", end="", flush=True)
+        print(f"{name}: running ...", end="", flush=True)
         remake(path)
         print(f" {read(path)['metadata'][PACKAGE]['seconds']} s")
         readme.write_text(with_times(readme.read_text(encoding="utf-8"), [path]), encoding="utf-8")
-        done[path.name] = state(read(path))
+        done[name] = state(read(path))
         DONE.write_text(json.dumps(done, indent=1))
 
 
