@@ -5,7 +5,6 @@ its fixtures are made once; each notebook stands alone. What takes long begins f
 needs both cores: those come last and run alone.
 """
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # before PyTorch is imported
 
 import pytest
+from chromium import CHROMIUM, MISSING
 from filelock import FileLock
 from no_network.sitecustomize import close_the_network
 
@@ -20,7 +20,6 @@ from tools.notebooks import PACKAGE, ROOT, run
 
 NO_NETWORK = str(ROOT / "tests" / "no_network")
 LONG = ["test_lab", "test_notebooks", "test_site", "test_faults", "test_data", "test_images", "test_fuzz"]  # these begin first
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 
@@ -105,11 +104,12 @@ def sketch_faces(cache_folder, once):
 
 @pytest.fixture(scope="module")
 def browser():
-    "Chromium, or a skipped test where it is missing (Debian: apt-get install chromium)."
-    if not CHROMIUM:
-        pytest.skip("chromium is missing")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is missing: make .venv/ready-dev")
-    with playwright.sync_playwright() as started:
+    "Chromium; where it is missing, the test is skipped."
+    if MISSING:
+        pytest.skip(MISSING)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
         chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield chromium
         chromium.close()

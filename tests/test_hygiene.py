@@ -5,6 +5,7 @@ import filecmp
 import io
 import os
 import re
+import runpy
 import subprocess
 import sys
 import tokenize
@@ -15,12 +16,26 @@ import numpy as np
 import pytest
 
 from tools.figures import public_definitions, undocumented
-from tools.notebooks import PACKAGE, ROOT, code, copy_project, module_of, notebooks, project_files, python_of, read, source
+from tools.notebooks import (
+    FLOORS,
+    PACKAGE,
+    ROOT,
+    code,
+    copy_project,
+    is_internal,
+    module_of,
+    name_of,
+    notebooks,
+    project_files,
+    python_of,
+    read,
+    source,
+)
 from tools.outputs import WIDGET, is_sealed, seal, with_times
 
-NOTEBOOKS = {path.stem: path for path in notebooks()}
-# In the order in which they may import; those with a letter (00a, 00b) are tools of the whole course and come first.
-MODULES = {module_of(read(path)): path.stem for path in sorted(notebooks(), key=lambda path: not re.match("00[a-z]", path.stem))}
+NOTEBOOKS = {name_of(path): path for path in notebooks()}
+MODULES = {module: name for name, path in NOTEBOOKS.items() if (module := module_of(read(path)))}
+on_modules = pytest.mark.parametrize("module", MODULES)
 SOURCES = [path for path in project_files() if path.suffix == ".py"]
 on_notebooks = pytest.mark.parametrize("name", NOTEBOOKS)
 
@@ -134,25 +149,79 @@ def project_imports(module):
     return found
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if m])
-def test_imports_go_one_way(module):
-    order = list(MODULES)
-    imports = project_imports(module)
-    later = [other for other in imports if order.index(other) >= order.index(module)]
-    assert not later, f"{module} imports {later}, which come later in the course"
-    if module == "data":
-        assert imports.get("sketch", set()) <= {"ATTRIBUTES", "make_sketch", "writing"}
-    if module == "model":
-        assert not {"data", "sketch"} & set(imports), "the model knows nothing of the data"
+@on_modules
+def test_imports_go_to_floors_below(module):
+    floor = {name: number for number, floor in enumerate(FLOORS, 1) for name in floor}
+    wrong = [f"{other} (floor {floor[other]})" for other in project_imports(module) if floor[other] >= floor[module]]
+    assert not wrong, f"{module} (floor {floor[module]}) imports {wrong}: only floors below may be imported"
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if m])
+def test_each_module_has_a_floor():
+    assert set(MODULES) == {name for floor in FLOORS for name in floor}
+
+
+def test_modules_are_those_of_the_notebooks():
+    "An export leaves the file of a module that is no more; two notebooks that export one module overwrite each other."
+    exported = [module_of(read(path)) for path in notebooks()]
+    assert len(MODULES) == len([module for module in exported if module])
+    assert {path.stem for path in (ROOT / PACKAGE).glob("*.py")} == {*MODULES, "__init__", "_modidx"}
+
+
+@pytest.mark.parametrize("module", ["core", "stats", "recipe", "cli"])
+def test_imports_no_pytorch(module):
+    "So that a command line answers at once."
+    code = f"import sys, {PACKAGE}.{module}; print(*[name for name in ('torch', 'torchvision') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout.strip(), done.returncode) == ("", 0), done.stderr
+
+
+def test_no_public_name_is_a_module():
+    "Or `from celeba_nb import report` would be the one or the other, as it happens."
+    both = {f"{module}.{name}" for module in MODULES for name in public_names(module) if name in MODULES}
+    assert not both
+
+
+def public_names(module):
+    "What a module hands out: its `__all__`, and what it defines without an underscore."
+    tree = ast.parse((ROOT / PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+    names = set()
+    for node in tree.body:
+        targets = getattr(node, "targets", [getattr(node, "target", None)])
+        if any(getattr(target, "id", "") == "__all__" for target in targets):
+            names |= set(ast.literal_eval(node.value))
+        else:
+            names |= {node.name} if hasattr(node, "name") else {t.id for t in targets if isinstance(t, ast.Name)}
+    return {name for name in names if not name.startswith("_")}
+
+
+def test_notebooks_are_found_everywhere():
+    "What lies below nbs is tested, published, measured and linked: each tool asks the same function."
+    there = {path for path in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts}
+    assert there == {*notebooks()} == {*NOTEBOOKS.values()} and len(NOTEBOOKS) == len(there)
+    assert [name for name in NOTEBOOKS if is_internal(NOTEBOOKS[name])] == [
+        f"internals/{module}" for floor in FLOORS for module in floor if f"internals/{module}" in NOTEBOOKS]
+
+
+def test_index_leads_to_internals():
+    index = runpy.run_path(ROOT / PACKAGE / "_modidx.py")["d"]["syms"]
+    assert index[f"{PACKAGE}.core"][f"{PACKAGE}.core.DataError"] == ("internals/core.html#dataerror", f"{PACKAGE}/core.py")
+
+
+@on_notebooks
+def test_results_are_read_by_lessons(name):
+    "A notebook runs in its own folder: `results` is beside the lessons, and not beside the internals."
+    told = [text for cell in read(NOTEBOOKS[name])["cells"] if cell["cell_type"] == "code" and not cell["id"].startswith("launch-")
+            for text in re.findall(r"""["'](?:\.\./)*results\b[^"']*["']""", source(cell))]
+    assert not is_internal(NOTEBOOKS[name]) or not told
+
+
+@on_modules
 def test_no_development_tool_at_run_time(module):
     text = (ROOT / PACKAGE / f"{module}.py").read_text(encoding="utf-8")
     assert not re.search(r"^\s*(from|import) (nbdev|execnb|IPython|ipywidgets|pytest)\b", text, re.M)
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if m])
+@on_modules
 def test_public_definitions_are_documented(module):
     path = ROOT / PACKAGE / f"{module}.py"
     missing = [f"{name}: {what}" for name, node in public_definitions(path) for what in undocumented(node, path)]
@@ -213,6 +282,8 @@ def test_readme_tells_how_long_each_notebook_takes():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert with_times(readme, notebooks()) == readme, "run make outputs"
     for path in notebooks():
+        if is_internal(path):
+            continue
         assert re.search(rf"^\| \[{path.stem}\]\(nbs/{path.name}\) .*\| (\d+ s|\d+ min) \|$", readme, re.M), path.stem
 
 

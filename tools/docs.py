@@ -206,7 +206,7 @@ def alternative(text, prose, section):
 def rewrite_links(text, folder):
     "Links to names become Sphinx's own; links to files that are no pages lead to the repository."
     def to_name(found):
-        shown, module, name = found[1], found[2], found[1].removesuffix("()").split(".")
+        shown, module, name = found[1], modules()[found[2]], found[1].removesuffix("()").split(".")
         name = name[2:] if name[0] == PACKAGE else name
         if any(part.startswith("_") for part in name):
             return f"`{shown}`"
@@ -224,10 +224,10 @@ def rewrite_links(text, folder):
         kind = "tree" if target.is_dir() else "blob"
         return f"[{found[1]}]({REPOSITORY}/{kind}/{BRANCH}/{target.relative_to(ROOT).as_posix()})"
 
-    text = re.sub(rf"\[`([^`]+)`\]\({re.escape(SITE)}/(?:internals/)?(\w+)\.html[^)]*\)", to_name, text)
+    text = re.sub(rf"\[`([^`]+)`\]\({re.escape(SITE)}/([\w/]+)\.html[^)]*\)", to_name, text)
     text = re.sub(rf"\[`({PACKAGE}\.\w+)`\]\({re.escape(REPOSITORY)}[^)]*\)", r"`\1`", text)
     text = re.sub(r"(?<![`\w{}\[])`([A-Z][A-Z_]+)`", to_value, text)
-    text = re.sub(rf"(?<![`\w{{}}\[])`{PACKAGE}\.({'|'.join(modules())})`", rf"{{py:mod}}`{PACKAGE}.\1`", text)
+    text = re.sub(rf"(?<![`\w{{}}\[])`{PACKAGE}\.({'|'.join(modules().values())})`", rf"{{py:mod}}`{PACKAGE}.\1`", text)
     text = re.sub(r"\[([^]]*)\]\((?!\w+:|#)([^)#\s]+)\)", to_file, text)
     return re.sub(r"(\]\([^)]*\))\{[^}]*\}", r"\1", text)
 
@@ -247,8 +247,8 @@ def exported_values():
 
 @functools.cache
 def modules():
-    "The modules of the package."
-    return [module for path in notebooks() if (module := module_of(read(path)))]
+    "The modules of the package, by the page that nbdev takes them to be on: a notebook's name without its number."
+    return {re.sub(r"(^|/)\d+[a-z]?_", r"\1", name_of(path)): module for path in notebooks() if (module := module_of(read(path)))}
 
 
 def title_cell(cell, path, module):
@@ -276,7 +276,8 @@ def convert(path, nb):
         elif found := re.search(r"^show_doc\((.*)\)", text, re.M):
             name = f"{PACKAGE}.{module}"
             documented.append(found[1])
-            cell = markdown(cell, document(getattr(importlib.import_module(name), found[1]), name, found[1]))
+            inside = "." in found[1]  # a method that grows a class by @patch: it stands with the class
+            cell = markdown(cell, "" if inside else document(getattr(importlib.import_module(name), found[1]), name, found[1]))
         else:
             said = "# Slow: not run for this page.\n" if "slow" in directives else ""
             cell["source"] = said + DIRECTIVE.sub("", text).strip("\n")
