@@ -301,7 +301,77 @@ def test_readme_names_what_exists():
     assert not broken, "\n".join(broken)
 
 
+# Names that are no more. CHANGELOG and the package's own table of old names (OLD_...), for old records, still say them.
+
+GONE = """SIZE find_name CHAIN STICKY Album _pick_sound relight conv_norm SmallResNet multiply_adds ready_made objective_args run_name
+TEN_LOOKS LOOK LAYOUTS Alone ALONE Hook call_hooks make_objective like_weight load_sound WAYS way_script run_way Team find_team
+BothWays Ledger points_inside cut_out Judges find_judges honesty_part""".split()
+ORDINARY = {  # words that may be said, but are no names of the package: where they were -> what they were
+    "core": "hold", "drawing": "dice Look", "sketch": "people", "files": "people who", "images": "squeeze",
+    "augment": "chain", "loop": "everyone", "study": "METHODS percent", "scale": "Share piece", "few_labels": "grow",
+    "explain": "METHODS explain", "photo": "Face FRAME ask look distinct", "report": "report percent points span",
+    "cli": "study sketch"}
+FIELDS = {"objective", "objective_args", "average", "layout"}  # of Recipe
+MODULES_GONE = ["train", "ablation", "progress"]
+
+
+def say_old_names(text):
+    "The names that are no more in a piece of code, or of prose between backticks."
+    said = re.findall(rf"(?<![\w.])(?:{'|'.join(GONE)})(?!\w)", text)
+    said += re.findall(rf"{PACKAGE}[./](?:{'|'.join(MODULES_GONE)})(?:\.py)?(?!\w)", text)
+    said += [field for field in FIELDS if re.search(rf"--{field.replace('_', '-')}(?![\w-])", text)]
+    return said + [field for field in FIELDS for call in re.findall(r"(?:Recipe|replace|study_recipes)\(([^()]*)\)", text)
+                   if re.search(rf"(?<!\w){field}=", call)]
+
+
+def without_old_table(text):
+    "Code without the assignments to OLD_...: the table of old names."
+    lines = text.splitlines()
+    for node in ast.parse(text).body:
+        targets = getattr(node, "targets", [getattr(node, "target", None)])
+        if any(getattr(target, "id", "").startswith("OLD") for target in targets):
+            lines[node.lineno - 1 : node.end_lineno] = [""] * (node.end_lineno - node.lineno + 1)
+    return "\n".join(lines)
+
+
+def in_backticks(text):
+    "The code of a page of prose: blocks, and what stands between backticks."
+    return "\n".join(re.findall(r"```.*?```|^(?: {4}|\t).*$|`[^`\n]+`", text, re.M | re.S))
+
+
+@pytest.mark.parametrize("path", [*sorted((ROOT / PACKAGE).glob("[!_]*.py")), *NOTEBOOKS.values(), *sorted((ROOT / "docs").glob("*.md")),
+                                  ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_old_names_are_gone(path):
+    if path.suffix == ".py":
+        texts = [without_old_table(code_of(path))]
+    elif path.suffix == ".md":
+        texts = [in_backticks(path.read_text(encoding="utf-8"))]
+    else:
+        cells = read(path)["cells"]
+        texts = [in_backticks(source(cell)) if cell["cell_type"] == "markdown" else without_old_table(python_of(source(cell)))
+                 for cell in cells]
+    assert [name for text in texts for name in say_old_names(text)] == []
+
+
+@pytest.mark.parametrize("module", ORDINARY)
+def test_old_ordinary_names_are_gone(module):
+    assert not public_names(module) & set(ORDINARY[module].split())
+
+
 # The checks must be able to fail.
+
+
+@pytest.mark.parametrize(("text", "names"), [
+    ("`find_name(text)`", ["find_name"]), ("`FIND_NAMES`", []), ("x = celeba_nb.train", ["celeba_nb.train"]),
+    ("celeba_nb.training", []), ("celeba-nb train --layout x --average-of y", ["layout"]),
+    ("Recipe(average=0.9)", ["average"]), ("MultilabelAccuracy(average=None)", []), ("train.WAYS", []),
+])
+def test_say_old_names(text, names):
+    assert say_old_names(text) == names
+
+
+def test_the_table_of_old_names_may_say_them():
+    assert say_old_names(without_old_table("OLD_FIELDS = {\n'a': 'SmallResNet'}\nx = 1")) == []
 
 
 @pytest.mark.parametrize(("text", "missing"), [
