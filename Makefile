@@ -8,6 +8,7 @@
 #   make bench            how fast: beside a tutorial's program and fastai, on your machine
 #   make figures          how the notebooks measure against the examples that we follow
 #   make mutants          change the code on purpose: which change does no test notice?
+#   make lowest           does the package work with the lowest versions that settings.ini allows, all together?
 #   make clean            remove .venv and all that was built; runs/ and the user's cache stay
 # Another Python: make PYTHON=python3.12 study. Options: make study STUDY="--out runs/big --seeds 16"
 
@@ -30,13 +31,13 @@ git_problem = $(if $(shell command -v git),,git is missing: the tests ask it whi
 oldest = $(shell sed -n 's/^min_python *= *//p' settings.ini)
 stop_at = $(if $(strip $($(1))),$(error $(strip $($(1)))))
 
-.PHONY: study test faults lab docs outputs bench figures mutants clean
+.PHONY: study test faults lab docs outputs bench figures mutants lowest clean
 
 study: .venv/ready
 	$(bin)/celeba-nb study $(STUDY)
 
 test: .venv/ready-dev
-	$(call stop_at,git_problem)@$(bin)/python -m pytest $(TEST)
+	$(call stop_at,git_problem)@$(bin)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(TEST)
 
 faults: .venv/ready-dev
 	@CELEBA_NB_FAULTS=full $(bin)/python -m pytest tests/test_faults.py tests/test_fuzz.py tests/test_security.py $(FAULTS)
@@ -58,6 +59,9 @@ figures: .venv/ready-dev
 
 mutants: .venv/ready-dev
 	@$(bin)/python -m tools.mutants $(MUTANTS)
+
+lowest: .venv/lowest/ready
+	@.venv/lowest/bin/python -m tools.lowest --try
 
 clean:
 	rm -rf .venv build dist docs/_build *.egg-info .pytest_cache .ruff_cache
@@ -81,6 +85,14 @@ clean:
 	@$(PYTHON) -m venv .venv
 	@$(bin)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,docs]'
 	@touch .venv/ready $@
+
+.venv/lowest/ready: $(metadata)
+	$(call stop_at,python_problem)@echo "Setting up .venv/lowest with the lowest versions that settings.ini allows (PyTorch is large) ..."
+	@$(PYTHON) -m venv .venv/lowest
+	@$(PYTHON) -m tools.lowest > .venv/lowest/constraints.txt
+	@.venv/lowest/bin/python -m pip install -qq --disable-pip-version-check --constraint .venv/lowest/constraints.txt \
+		--editable '.[scale,explain,photo,export]'
+	@touch $@
 
 .venv/ready-bench: $(metadata)
 	$(call stop_at,python_problem)@echo "Setting up .venv with what is compared (PyTorch is large: minutes, not seconds) ..."

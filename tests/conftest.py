@@ -88,7 +88,7 @@ def no_network():
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_folder(shared_folder):
-    "The cache folder of this test run ($CELEBA_NB_CACHE if that is set): it proves the code as it is, not what an earlier one left."
+    "The cache of this test run ($CELEBA_NB_CACHE if that is set): it proves the code as it is, not what an earlier one left."
     return os.environ.setdefault("CELEBA_NB_CACHE", str(shared_folder / "cache"))
 
 

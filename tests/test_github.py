@@ -102,8 +102,9 @@ def test_known_faults_are_asked_for():
 
 def test_oldest_python_is_tried():
     oldest = re.search(r"^min_python = (.*)", (ROOT / "settings.ini").read_text(), re.M)[1]
-    matrix = workflow(GITHUB / "workflows" / "test.yaml")["jobs"]["test"]["strategy"]["matrix"]
-    assert matrix["python"][0] == oldest
+    jobs = workflow(GITHUB / "workflows" / "test.yaml")["jobs"]
+    matrix = jobs["test"]["strategy"]["matrix"]
+    assert matrix["python"][0] == oldest == jobs["lowest"]["steps"][1]["with"]["python-version"]
     assert {*matrix["os"], *(job["os"] for job in matrix["include"])} == {
         "ubuntu-latest", "macos-latest", "windows-latest"}
 
@@ -121,7 +122,7 @@ def test_owner_stands_in_one_place():
     named = re.compile(rf"github\.com/{re.escape(owner)}\b|\b{re.escape(owner)}\.github\.io")
     places = [path.relative_to(ROOT).as_posix() for path in project_files()
               if named.search(path.read_text(encoding="utf-8", errors="ignore"))]
-    made = {*(path.relative_to(ROOT).as_posix() for path in notebooks())}  # their heads, by tools/launch.py
+    made = {path.relative_to(ROOT).as_posix() for path in notebooks()}  # their heads, by tools/launch.py
     by_hand = [place for place in places if not place.startswith(f"{PACKAGE}/") and place not in made]
     assert by_hand == ["pyproject.toml"]
     for path in notebooks():

@@ -210,8 +210,8 @@ def test_index_leads_to_internals():
 @on_notebooks
 def test_results_are_read_by_lessons(name):
     "A notebook runs in its own folder: `results` is beside the lessons, and not beside the internals."
-    told = [text for cell in read(NOTEBOOKS[name])["cells"] if cell["cell_type"] == "code" and not cell["id"].startswith("launch-")
-            for text in re.findall(r"""["'](?:\.\./)*results\b[^"']*["']""", source(cell))]
+    cells = [c for c in read(NOTEBOOKS[name])["cells"] if c["cell_type"] == "code" and not c["id"].startswith("launch-")]
+    told = [text for cell in cells for text in re.findall(r"""["'](?:\.\./)*results\b[^"']*["']""", source(cell))]
     assert not is_internal(NOTEBOOKS[name]) or not told
 
 
@@ -303,9 +303,9 @@ def test_readme_names_what_exists():
 
 # Names that are no more. CHANGELOG and the package's own table of old names (OLD_...), for old records, still say them.
 
-GONE = """SIZE find_name CHAIN STICKY Album _pick_sound relight conv_norm SmallResNet multiply_adds ready_made objective_args run_name
-TEN_LOOKS LOOK LAYOUTS Alone ALONE Hook call_hooks make_objective like_weight load_sound WAYS way_script run_way Team find_team
-BothWays Ledger points_inside cut_out Judges find_judges honesty_part""".split()
+GONE = """Album ALONE Alone BothWays call_hooks CHAIN conv_norm cut_out find_judges find_name find_team honesty_part Hook Judges
+LAYOUTS Ledger like_weight load_sound LOOK make_objective multiply_adds objective_args points_inside ready_made
+relight run_name run_way SIZE SmallResNet STICKY Team TEN_LOOKS way_script WAYS _pick_sound""".split()
 ORDINARY = {  # words that may be said, but are no names of the package: where they were -> what they were
     "core": "hold", "drawing": "dice Look", "sketch": "people", "files": "people who", "images": "squeeze",
     "augment": "chain", "loop": "everyone", "study": "METHODS percent", "scale": "Share piece", "few_labels": "grow",
@@ -339,8 +339,11 @@ def in_backticks(text):
     return "\n".join(re.findall(r"```.*?```|^(?: {4}|\t).*$|`[^`\n]+`", text, re.M | re.S))
 
 
-@pytest.mark.parametrize("path", [*sorted((ROOT / PACKAGE).glob("[!_]*.py")), *NOTEBOOKS.values(), *sorted((ROOT / "docs").glob("*.md")),
-                                  ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=lambda path: path.relative_to(ROOT).as_posix())
+PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+
+
+@pytest.mark.parametrize("path", [*sorted((ROOT / PACKAGE).glob("[!_]*.py")), *NOTEBOOKS.values(), *PAGES],
+                         ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_old_names_are_gone(path):
     if path.suffix == ".py":
         texts = [without_old_table(code_of(path))]

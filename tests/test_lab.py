@@ -14,21 +14,13 @@ import urllib.request
 
 import numpy as np
 import pytest
-from chromium import MISSING
+from chromium import IN_LAB, MISSING
 from PIL import Image
 
-from celeba_nb.data import find_root
-from celeba_nb.files import read_celeba
-from celeba_nb.photo import Similarity, open_photo, put_face
 from tools.notebooks import ROOT, code_cell, exercises, notebooks, read, source, write
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 
-# By default those that a newcomer meets first, those with bars, and the one with the upload widget; others: CELEBA_NB_LAB=06_speed
-FIRST = ["01_data", "02_model", "03_loop", "04_metrics", "05_ablation", "12_photo", "internals/core", "internals/exercises",
-         "internals/sketch"]
-NOTEBOOKS = os.environ.get("CELEBA_NB_LAB", ",".join(FIRST)).split(",")
-IN_LAB = [] if MISSING else NOTEBOOKS
 TIME_LIMIT = 600  # seconds for a notebook
 INTERRUPTED = {"03_loop": 1}  # bars that a notebook stops on purpose
 SETTINGS = {"notebook-extension/tracker": {"windowingMode": "none"},  # all outputs stay in the page, seen or not
@@ -137,6 +129,10 @@ def upload(page, file):
 
 def answer_to_a_photo(page, folder):
     "The button takes a photo and shows the chart; after it a letter, and says what is wrong."
+    from celeba_nb.data import find_root
+    from celeba_nb.files import read_celeba
+    from celeba_nb.photo import Similarity, open_photo, put_face
+
     labels = read_celeba(find_root())
     face = open_photo(labels.read(labels.rows("test")[0]))
     photo = put_face(face, Similarity(1.5, 200 + 150j), np.array([90, 120, 150]), 700)
@@ -155,7 +151,7 @@ def answer_to_a_photo(page, folder):
 THEN = {"12_photo": answer_to_a_photo}  # what is tried after the last cell
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
+@pytest.mark.parametrize("name", IN_LAB)
 def test_notebook_in_jupyterlab(name, lab, page, tmp_path):
     cells = [cell for cell in run_all(page, lab[0], name) if cell["cell_type"] == "code"]
     assert [c["source"] for c in cells if not c["execution_count"] and c["source"].strip()] == [], "cells that did not run"

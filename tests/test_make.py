@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from tools.lowest import TRIED, lowest
 from tools.notebooks import ROOT
 
 TARGETS = re.search(r"^\.PHONY: (.*)", (ROOT / "Makefile").read_text(), re.M)[1].split()
@@ -61,6 +62,8 @@ def test_each_target_is_known(tree, target):
         assert "[bench]" in shown and "celeba-nb bench --json runs/bench.json" in shown
     elif target == "docs":
         assert "'.[dev,docs]'" in shown and "python -m tools.docs" in shown
+    elif target == "lowest":
+        assert ".venv/lowest/bin/python -m pip" in shown and "[dev" not in shown and "tools.lowest --try" in shown
     elif target != "clean":
         assert "[dev,docs,scale,explain,photo,export]" in shown and shown.count(PIP) == 1
 
@@ -130,3 +133,9 @@ def test_ci_takes_real_celeba_where_it_lies_beside_the_clone(tmp_path, beside):
     done = subprocess.run([clone / ".ci" / "run"], env=env, capture_output=True, text=True)
     assert done.returncode == 3
     assert done.stdout == f"test on <{tmp_path / 'shared' / 'celeba' if beside else ''}> in {clone}\n"
+
+
+def test_lower_bounds_become_equalities():
+    settings = {key: "" for key in TRIED} | {"requirements": "\nscipy>=1.11\nfastcore>=2.2,<3\nface-models",
+                                             "scale_requirements": "dask[distributed]>=2024.5"}
+    assert lowest(settings) == ["scipy==1.11", "fastcore==2.2", "dask==2024.5"]

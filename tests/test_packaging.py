@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from tools.notebooks import PACKAGE, copy_project, module_of, notebooks, read
 
 MODULES = [m for m in map(module_of, map(read, notebooks())) if m]
-DEVELOPMENT = ["nbdev", "fastcore", "execnb", "IPython", "ipywidgets", "jupyterlab", "nbconvert", "pytest", "ruff"]
+DEVELOPMENT = ["nbdev", "execnb", "IPython", "ipywidgets", "jupyterlab", "nbconvert", "pytest", "ruff"]
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_metadata(metadata):
     assert set(metadata.get_all("Provides-Extra")) >= {"dev", "photo", "export", "scale", "explain", "bench"}
     needed = {Requirement(r).name for r in metadata.get_all("Requires-Dist") if "extra ==" not in r}
     assert {"torch", "torchvision", "numpy", "pandas", "pillow", "typer"} <= needed
-    assert not needed & {"nbdev", "fastcore", "jupyterlab", "ipywidgets", "pytest"}
+    assert not needed & {"nbdev", "jupyterlab", "ipywidgets", "pytest"}
 
 
 @pytest.mark.parametrize("name", DEVELOPMENT)

@@ -1,10 +1,11 @@
-"""How our notebooks measure against the courses and code bases that good engineers point to (make figures)."""
+"""How our notebooks and modules measure against those that good engineers point to (make figures)."""
+import argparse
 import ast
 import re
 import statistics
 from pathlib import Path
 
-from tools.notebooks import PACKAGE, ROOT, code, module_of, notebooks, read, source
+from tools.notebooks import PACKAGE, ROOT, code, is_internal, module_of, name_of, notebooks, read, source
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 FUNCTIONS = DEFINITIONS[:2]
@@ -15,9 +16,17 @@ AIMS = {  # column: (from, to), as the figures were measured for the examples
 
 
 def public_definitions(path):
-    "The public functions and classes of a module: (name, node)."
+    "The public functions and classes of a module: (name, node). A method that grows a class by @patch has the class's name."
     tree = ast.parse(Path(path).read_text(encoding="utf-8"))
-    return [(n.name, n) for n in tree.body if isinstance(n, DEFINITIONS) and not n.name.startswith("_")]
+    named = [(f"{grows(n)}.{n.name}" if grows(n) else n.name, n) for n in tree.body if isinstance(n, DEFINITIONS)]
+    return [(name, node) for name, node in named if not node.name.startswith("_") and not name.startswith("_")]
+
+
+def grows(node):
+    "The class that a function grows by fastcore's @patch, or None."
+    patches = [getattr(each, "func", each) for each in node.decorator_list]
+    if any(getattr(each, "id", "").startswith("patch") for each in patches):
+        return ast.unparse(node.args.args[0].annotation)
 
 
 def body(function):
@@ -53,6 +62,24 @@ def undocumented(node, path):
     return missing
 
 
+def lengths(path):
+    "The lines of each function of a module: its first line and its statements."
+    functions = [n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, FUNCTIONS)]
+    return [1 + sum(s.end_lineno - s.lineno + 1 for s in body(f)) for f in functions] or [0]
+
+
+def measure_module(path):
+    "A module's lines (empty ones and nbdev's marks aside), public names, median function, its 90th percentile, the longest."
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    listed = [ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.Assign)
+              and getattr(node.targets[0], "id", "") == "__all__"]
+    sizes = sorted(lengths(path))
+    return {"lines": len([line for line in text.splitlines() if line.strip() and not line.startswith("# %%")]),
+            "public": len([name for name in (listed or [[]])[0] if not name.startswith("_")]),
+            "function": statistics.median(sizes), "90%": sizes[int(0.9 * (len(sizes) - 1))], "longest": sizes[-1]}
+
+
 def figures(path):
     "One notebook's figures."
     nb = read(path)
@@ -63,14 +90,12 @@ def figures(path):
     asserts = sum(len(re.findall(r"^\s*assert\b", "\n".join(lines), re.M)) for lines in cells)
     pictures = sum(kind.startswith("image/") for c in nb["cells"] for out in c.get("outputs", [])
                    for kind in out.get("data", {}))
-    row = {"notebook": path.stem, "words/line": words / sum(sizes), "cell": statistics.median(sizes),
+    row = {"notebook": name_of(path), "words/line": words / sum(sizes), "cell": statistics.median(sizes),
            "longest": max(sizes), "pictures": pictures}
     module = ROOT / PACKAGE / f"{module_of(nb)}.py"
     if module.exists():
         public = public_definitions(module)
-        functions = [n for n in ast.walk(ast.parse(module.read_text(encoding="utf-8"))) if isinstance(n, FUNCTIONS)]
-        lengths = [1 + sum(s.end_lineno - s.lineno + 1 for s in body(f)) for f in functions]
-        row |= {"asserts/def": asserts / max(1, len(public)), "function": statistics.median(lengths or [0]),
+        row |= {"asserts/def": asserts / max(1, len(public)), "function": statistics.median(lengths(module)),
                 "documented": sum(not undocumented(n, module) for _, n in public) / max(1, len(public))}
     return row
 
@@ -89,20 +114,41 @@ def shown(column, value):
     return number + ("*" if stands_out(column, value) else " ")
 
 
-def main():
-    rows = [figures(path) for path in notebooks()]
-    print(f"{'notebook':16}" + "".join(f"{column:>12}" for column in AIMS))
+def show_notebooks():
+    "The table of the notebooks. The internals are no lessons: nothing is asked of their prose and pictures."
+    rows = [figures(path) for path in notebooks() if not is_internal(path)]
+    print(f"{'notebook':20}" + "".join(f"{column:>12}" for column in AIMS))
     for row in rows:
-        print(f"{row['notebook']:16}" + "".join(f"{shown(column, row.get(column)):>12}" for column in AIMS))
+        print(f"{row['notebook']:20}" + "".join(f"{shown(column, row.get(column)):>12}" for column in AIMS))
     medians = {c: statistics.median([r[c] for r in rows if c in r]) for c in AIMS}
-    print(f"{'median':16}" + "".join(f"{shown(column, medians[column]):>12}" for column in AIMS))
-    print(f"{'aim':16}" + "".join(
+    print(f"{'median':20}" + "".join(f"{shown(column, medians[column]):>12}" for column in AIMS))
+    print(f"{'aim':20}" + "".join(
         f"{f'{low:.0%} ' if column == 'documented' else f'{low}-{high} ' if high else f'{low}+ ':>12}"
         for column, (low, high) in AIMS.items()))
     print("\n* stands out. words/line: words of prose per line of code. cell, longest: lines of code in a cell, median "
           "and longest.\nasserts/def: assertions per exported public definition. pictures: in the outputs that are "
           "kept. function: median lines\nof a function (its first line and its statements, without docstring and "
-          "parameter list). documented: public definitions\nwith a docstring and a comment per parameter.")
+          "parameter list). documented: public definitions\nwith a docstring and a comment per parameter.\n")
+
+
+def show_modules(package):
+    "The table of the modules. The field's models have 2 to 10 public names, and functions of 3 to 9 lines."
+    rows = {path.stem: measure_module(path) for path in sorted(package.glob("[!_]*.py"))}
+    columns = [*next(iter(rows.values()))]
+    print(f"{'module':20}" + "".join(f"{column:>10}" for column in columns))
+    for name, row in rows.items():
+        print(f"{name:20}" + "".join(f"{row[column]:>10g}" for column in columns))
+    for what, summary in [("median", statistics.median), ("most", max)]:
+        print(f"{what:20}" + "".join(f"{summary([row[column] for row in rows.values()]):>10g}" for column in columns))
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="make figures", description=__doc__)
+    parser.add_argument("--package", type=Path, help="only the modules of this folder, to compare another version")
+    args = parser.parse_args()
+    if args.package is None:
+        show_notebooks()
+    show_modules(args.package or ROOT / PACKAGE)
 
 
 if __name__ == "__main__":
