@@ -18,8 +18,8 @@ from celeba_nb.core import ATTRIBUTES, DataError, TrainingError
 from celeba_nb.data import find_root
 from celeba_nb.few_labels import FlipTTA
 from celeba_nb.files import read_celeba
+from celeba_nb.images import LARGEST_IMAGE
 from celeba_nb.photo import (
-    MAX_PIXELS,
     Similarity,
     export_onnx,
     find_faces,
@@ -181,11 +181,11 @@ def as_png(pixels):
 
 def test_a_bomb_is_refused_before_it_is_unpacked():
     file = io.BytesIO()
-    Image.new("1", (MAX_PIXELS // 5000 + 1, 5000)).save(file, "PNG")
+    Image.new("1", (LARGEST_IMAGE // 5000 + 1, 5000)).save(file, "PNG")
     code = ("import sys, resource\nresource.setrlimit(resource.RLIMIT_DATA, (6 << 30, 6 << 30))\n"
             "from celeba_nb.photo import open_photo\nopen_photo(sys.stdin.buffer.read())")
     done = subprocess.run([sys.executable, "-c", code], input=file.getvalue(), cwd=ROOT, capture_output=True)
-    assert b"the limit is 100,000,000: make it smaller" in done.stderr
+    assert b"the limit is 89,478,485: make it smaller" in done.stderr
 
 
 def no_dlib(folder):
