@@ -17,14 +17,14 @@ from pathlib import Path
 
 import psutil
 
-from tools.notebooks import notebook_command, without_bars
+from tools.notebooks import FLOORS, PACKAGE, notebook_command, without_bars
 from tools.notebooks import run as run_command
 
-# What most notebooks and commands import, and what it imports only when it is first used.
-PRELOADED = ["torch", "torchvision", "pandas", "scipy.stats", "matplotlib.pyplot", "nbdev.test"]
+PRELOADED = ["torchvision", "pandas", "scipy.stats", "matplotlib.pyplot", "nbdev.test",
+             *(f"{PACKAGE}.{module}" for floor in FLOORS for module in floor)]
 CONTEXT = multiprocessing.get_context("forkserver") if sys.platform != "win32" else None
 if CONTEXT:
-    CONTEXT.set_forkserver_preload(["celeba_nb.cli", *PRELOADED])
+    CONTEXT.set_forkserver_preload(PRELOADED)
 CALLS = ("write,pwrite64,writev,?rename,?renameat,renameat2,?mkdir,mkdirat,?unlink,unlinkat,?rmdir,fsync,ftruncate")
 
 
@@ -49,14 +49,14 @@ def _give_up_privileges():
 
 def _count_trainings(path):
     "From now on, a line in the file for each run that this process begins to make."
-    from celeba_nb import ablation
+    from celeba_nb import study
 
-    def counted(recipe, labels, *args, train=ablation.train, **options):
+    def counted(recipe, labels, *args, train=study.train, **options):
         with open(path, "a") as file:
-            file.write(f"{ablation.run_name(recipe, labels.fingerprint)}\n")
+            file.write(f"{study.run_id(recipe, labels.fingerprint)}\n")
         return train(recipe, labels, *args, **options)
 
-    ablation.train = counted
+    study.train = counted
 
 
 def _command(arguments, env, printed, gate, counted, file_limit, ordinary):
