@@ -1,4 +1,4 @@
-"""A face is drawn from its attributes, layer by layer, and the same face always gives the same pixels.
+"""Portraits with any of the 40 attributes, from a few facts, with the same pixels each time
 
 Docs: https://celeba-nb.github.io/celeba_nb/internals/drawing.html.md"""
 
@@ -6,20 +6,21 @@ Docs: https://celeba-nb.github.io/celeba_nb/internals/drawing.html.md"""
 
 # %% auto #0
 __all__ = ['SPREAD', 'SKIN', 'HAIR', 'OTHER_HAIR', 'EYES', 'CLOTHES', 'SCENES', 'CREAM', 'INK', 'S', 'LAYERS', 'Face',
-           'named_uniform', 'amount', 'oval', 'mirror', 'mix', 'ramp', 'Sheet', 'Stencils', 'Shapes', 'Paper', 'Traits',
-           'Look', 'draw', 'background', 'hair_behind', 'body', 'ears', 'earrings', 'head', 'skin', 'eyes', 'brows',
-           'nose', 'mouth', 'beard', 'hair_front', 'accessories', 'attribute_mask']
+           'named_uniform', 'amount', 'oval', 'mirror', 'mix', 'ramp', 'Paper', 'Appearance', 'draw', 'background',
+           'hair_behind', 'body', 'ears', 'earrings', 'head', 'skin', 'eyes', 'brows', 'nose', 'mouth', 'beard',
+           'hair_front', 'accessories', 'attribute_mask']
 
-# %% ../nbs/internals/drawing.ipynb #imports
+# %% ../nbs/internals/drawing.ipynb #6d0b6496
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
+from fastcore.basics import patch
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from .core import ATTRIBUTES, IMAGE_SIZE
 
-# %% ../nbs/internals/drawing.ipynb #9abad063
+# %% ../nbs/internals/drawing.ipynb #9f9276d0
 @dataclass(frozen=True)
 class Face:
     "All that one picture shows; the same Face always gives the same pixels."
@@ -43,7 +44,7 @@ class Face:
             raise ValueError(f"Not among CelebA's 40 attributes: {', '.join(sorted(unknown))}")
         return replace(self, attributes=self.attributes | set(names) if to else self.attributes - set(names))
 
-# %% ../nbs/internals/drawing.ipynb #01336f71
+# %% ../nbs/internals/drawing.ipynb #36171f6d
 @lru_cache(4096)
 def named_uniform(
     kind: str,  # what the numbers are for
@@ -53,7 +54,7 @@ def named_uniform(
     "Random numbers with a name: asking again gives the same."
     return np.random.default_rng([*seed, *kind.encode()]).random(n)
 
-# %% ../nbs/internals/drawing.ipynb #1f5fdc74
+# %% ../nbs/internals/drawing.ipynb #d8cc0606
 SPREAD = 0.65  # how far apart two pictures with the same attribute may look; 0: no doubt, 1: hardly a trace
 
 
@@ -66,12 +67,12 @@ def amount(
     a, b = named_uniform("person amount", face.person, 40)[i], named_uniform("picture amount", face.picture, 40)[i]
     return (name in face) + SPREAD * 3 * (0.6 * (a - 0.5) + 0.8 * (b - 0.5))
 
-# %% ../nbs/internals/drawing.ipynb #2f5d420f
+# %% ../nbs/internals/drawing.ipynb #64b5d846
 def _weights(t: np.ndarray) -> np.ndarray:
     "How much each of four neighbours counts at t on the piece between the middle two: (n, 1) becomes (n, 4)."
     return np.concatenate([-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, t**3 - t**2], 1) / 2
 
-# %% ../nbs/internals/drawing.ipynb #cca12403
+# %% ../nbs/internals/drawing.ipynb #6fad56ff
 @lru_cache
 def _spline(n: int, closed: bool, steps: int = 6) -> np.ndarray:
     "The matrix that turns n points into a smooth curve through them, `steps` points a piece (Catmull-Rom)."
@@ -85,14 +86,14 @@ def _spline(n: int, closed: bool, steps: int = 6) -> np.ndarray:
     matrix = matrix.reshape(-1, n)
     return matrix if closed else np.concatenate([matrix, np.eye(n)[-1:]])
 
-# %% ../nbs/internals/drawing.ipynb #d3bfff01
+# %% ../nbs/internals/drawing.ipynb #a94a1a5e
 @lru_cache
 def _circle(n: int) -> np.ndarray:
     "Points of the unit circle."
     t = np.linspace(0, 2 * np.pi, n, endpoint=False)
     return np.stack([np.cos(t), np.sin(t)], 1)
 
-# %% ../nbs/internals/drawing.ipynb #0f96c10a
+# %% ../nbs/internals/drawing.ipynb #aa897425
 def oval(
     x: float,  # of the centre
     y: float,  # of the centre
@@ -103,7 +104,7 @@ def oval(
     "Points of an ellipse."
     return np.array([x, y]) + np.array([rx, ry]) * _circle(n)
 
-# %% ../nbs/internals/drawing.ipynb #dd0aa098
+# %% ../nbs/internals/drawing.ipynb #d60d8f71
 def mirror(
     half: list,  # the right half of an outline, from top to bottom
 ) -> np.ndarray:  # (2n, 2)
@@ -111,7 +112,7 @@ def mirror(
     half = np.array(half, dtype=float)
     return np.concatenate([half, half[::-1] * [-1, 1]])
 
-# %% ../nbs/internals/drawing.ipynb #1697546b
+# %% ../nbs/internals/drawing.ipynb #7d589213
 def mix(
     a: tuple,  # red, green, blue in 0..255
     b: tuple,  # the same
@@ -120,7 +121,7 @@ def mix(
     "A colour between two others."
     return tuple(round(min(255, max(0, p + (q - p) * t))) for p, q in zip(a, b))
 
-# %% ../nbs/internals/drawing.ipynb #f99c6f5c
+# %% ../nbs/internals/drawing.ipynb #6c927505
 def ramp(
     colours: list,  # two or more
     t: float,  # 0: the first, 1: the last
@@ -129,25 +130,25 @@ def ramp(
     i = min(int(t * (len(colours) - 1)), len(colours) - 2)
     return mix(colours[i], colours[i + 1], t * (len(colours) - 1) - i)
 
-# %% ../nbs/internals/drawing.ipynb #b04d9706
+# %% ../nbs/internals/drawing.ipynb #af2074f7
 SKIN = [(252, 226, 206), (244, 206, 174), (226, 178, 138), (192, 136, 96), (144, 96, 66), (96, 64, 48)]
 HAIR = dict(Black_Hair=(32, 27, 32), Brown_Hair=(106, 68, 42), Blond_Hair=(226, 188, 116), Gray_Hair=(178, 176, 178))
 OTHER_HAIR = [(146, 68, 38), (66, 46, 38), (160, 118, 78), (120, 56, 50)]  # auburn, dark brown, dark blond, mahogany
 EYES = [(62, 40, 28), (88, 60, 34), (82, 104, 70), (88, 126, 160), (108, 122, 130), (52, 34, 26)]
 
-# %% ../nbs/internals/drawing.ipynb #0868351c
+# %% ../nbs/internals/drawing.ipynb #b2258b22
 CLOTHES = [(52, 64, 92), (150, 66, 64), (70, 104, 96), (216, 208, 192), (60, 58, 62), (190, 146, 88), (120, 100, 140),
            (222, 178, 176), (92, 128, 164), (240, 240, 236)]  # fmt: skip
 SCENES = [(58, 74, 96), (146, 84, 74), (196, 176, 146), (92, 120, 104), (44, 46, 56), (204, 204, 206), (126, 136, 168),
           (222, 170, 120), (112, 92, 118), (170, 200, 210)]  # fmt: skip
 CREAM, INK = (255, 248, 236), (34, 16, 18)
 
-# %% ../nbs/internals/drawing.ipynb #8e4e37ae
+# %% ../nbs/internals/drawing.ipynb #059222d6
 S = 2  # faces are drawn twice as large, then reduced: smooth edges
 
-# %% ../nbs/internals/drawing.ipynb #147cb541
-class Sheet:
-    "Where things are, in face coordinates: origin between the eyes, x to the right, y down, in pixels of the photo."
+# %% ../nbs/internals/drawing.ipynb #3c344180
+class Paper:
+    "A sheet to draw on, in face coordinates: origin between the eyes, x to the right, y down, in pixels of the photo."
 
     def __init__(
         self,
@@ -162,30 +163,32 @@ class Sheet:
         self.turn = np.array([[np.cos(tilt), np.sin(tilt)], [-np.sin(tilt), np.cos(tilt)]])
         self.origin = np.array([89.0, 112.0]) + shift
 
-    def place(
-        self,
-        points,  # (n, 2), of the face
-        depth=0.0,  # pixels towards the viewer
-    ):  # (n, 2), of the sheet
-        "Points of the face on the sheet; `depth` in pixels towards the viewer moves them when the head turns."
-        points = np.array(points, dtype=float).reshape(-1, 2)
-        points[:, 0] = points[:, 0] * np.cos(self.yaw) + depth * np.sin(self.yaw)
-        return (points @ self.turn * self.zoom + self.origin) * S
+# %% ../nbs/internals/drawing.ipynb #f730442d
+@patch
+def place(
+    self: Paper,
+    points,  # (n, 2), of the face
+    depth=0.0,  # pixels towards the viewer
+):  # (n, 2), of the sheet
+    "Place points of the face on the sheet, as the head is turned."
+    points = np.array(points, dtype=float).reshape(-1, 2)
+    points[:, 0] = points[:, 0] * np.cos(self.yaw) + depth * np.sin(self.yaw)
+    return (points @ self.turn * self.zoom + self.origin) * S
 
-# %% ../nbs/internals/drawing.ipynb #af65788f
+# %% ../nbs/internals/drawing.ipynb #7c05929a
 def _frame(points: np.ndarray, margin: int, size: tuple) -> tuple | None:
     "The box around some points, cut at the edges of the sheet; None where nothing is left."
     (x, y), (x2, y2) = points.min(0).tolist(), points.max(0).tolist()
     box = max(0, int(x) - margin), max(0, int(y) - margin), min(size[0], int(x2) + margin), min(size[1], int(y2) + margin)
     return box if box[0] < box[2] and box[1] < box[3] else None
 
-# %% ../nbs/internals/drawing.ipynb #7bd00f9e
+# %% ../nbs/internals/drawing.ipynb #d2f41c71
 def _soften(mask: Image.Image, radius: float) -> Image.Image:
     "A wide blur, done on a quarter of the size."
     small = mask.resize((max(1, mask.width // 4), max(1, mask.height // 4)), Image.Resampling.BOX)
     return small.filter(ImageFilter.GaussianBlur(radius / 4 / 1.5)).resize(mask.size, Image.Resampling.BILINEAR)
 
-# %% ../nbs/internals/drawing.ipynb #f2fddf74
+# %% ../nbs/internals/drawing.ipynb #84aa5749
 def _stencil(points: np.ndarray, box: tuple, alpha: float, soft: float) -> Image.Image:
     "The mask of a polygon, as large as its box: how much of the colour each pixel takes."
     mask = Image.new("L", (box[2] - box[0], box[3] - box[1]))
@@ -194,90 +197,86 @@ def _stencil(points: np.ndarray, box: tuple, alpha: float, soft: float) -> Image
         return mask
     return mask.filter(ImageFilter.BoxBlur(soft * S)) if soft < 3 else _soften(mask, soft * S)
 
-# %% ../nbs/internals/drawing.ipynb #dd5a1325
-class Stencils(Sheet):
-    "A sheet that takes colour through masks."
+# %% ../nbs/internals/drawing.ipynb #602a79c9
+@patch
+def paste(
+    self: Paper,
+    points,  # (n, 2), of the sheet
+    colour,  # (red, green, blue), each 0 to 255
+    alpha,  # in [0, 1]: how much it covers
+    soft,  # blur of the edge, pixels
+    clip,  # a mask to stay in, or None
+):
+    "Fill a polygon through a mask, in the box that it touches."
+    if box := _frame(points, int(2.5 * soft * S) + 2, self.image.size):
+        mask = _stencil(points, box, alpha, soft)
+        self.image.paste(colour, box[:2], mask if clip is None else ImageChops.multiply(mask, clip.crop(box)))
 
-    def paste(
-        self,
-        points,  # (n, 2), of the sheet
-        colour,  # (red, green, blue), each 0 to 255
-        alpha,  # in [0, 1]: how much it covers
-        soft,  # blur of the edge, pixels
-        clip,  # a mask to stay in, or None
-    ):
-        "Fill a polygon through a mask, only where it stands."
-        if box := _frame(points, int(2.5 * soft * S) + 2, self.image.size):
-            mask = _stencil(points, box, alpha, soft)
-            self.image.paste(colour, box[:2], mask if clip is None else ImageChops.multiply(mask, clip.crop(box)))
 
-    def mask(
-        self,
-        points,  # (n, 2), of the face: the outline
-        depth=0.0,  # pixels towards the viewer
-    ):  # an image of mode L, 255 inside
-        "A mask of a closed shape, to clip others with."
-        points = self.place(points, depth)
-        mask = Image.new("L", self.image.size)
-        ImageDraw.Draw(mask).polygon((_spline(len(points), True) @ points).ravel().tolist(), fill=255)
-        return mask
+@patch
+def mask(
+    self: Paper,
+    points,  # (n, 2), of the face: the outline
+    depth=0.0,  # pixels towards the viewer
+):  # an image of mode L, 255 inside
+    "Make the mask of a closed shape, to clip others with."
+    points = self.place(points, depth)
+    mask = Image.new("L", self.image.size)
+    ImageDraw.Draw(mask).polygon((_spline(len(points), True) @ points).ravel().tolist(), fill=255)
+    return mask
 
-# %% ../nbs/internals/drawing.ipynb #bca7d8a4
-class Shapes(Stencils):
-    "A sheet that takes whole shapes."
+# %% ../nbs/internals/drawing.ipynb #7fa83ad4
+@patch
+def shape(
+    self: Paper,
+    points,  # (n, 2), of the face: the outline
+    colour,  # (red, green, blue), each 0 to 255
+    depth=0.0,  # pixels towards the viewer
+    alpha=1.0,  # in [0, 1]: how much it covers
+    soft=0.0,  # blur of the edge, pixels
+    smooth=True,  # round the corners
+    clip=None,  # a mask to stay in
+):
+    "Fill a closed shape; alpha in [0, 1], `soft` blurs its edge by so many pixels, `clip` is a mask to stay in."
+    if alpha <= 0.02:
+        return
+    points = self.place(points, depth)
+    if smooth:
+        points = _spline(len(points), True) @ points
+    if alpha >= 1 and not soft and clip is None:
+        return self.brush.polygon(points.ravel().tolist(), fill=colour)
+    self.paste(points, colour, min(alpha, 1.0), soft, clip)
 
-    def shape(
-        self,
-        points,  # (n, 2), of the face: the outline
-        colour,  # (red, green, blue), each 0 to 255
-        depth=0.0,  # pixels towards the viewer
-        alpha=1.0,  # in [0, 1]: how much it covers
-        soft=0.0,  # blur of the edge, pixels
-        smooth=True,  # round the corners
-        clip=None,  # a mask to stay in
-    ):
-        "Fill a closed shape; alpha in [0, 1], `soft` blurs its edge by so many pixels, `clip` is a mask to stay in."
-        if alpha <= 0.02:
-            return
-        points = self.place(points, depth)
-        if smooth:
-            points = _spline(len(points), True) @ points
-        if alpha >= 1 and not soft and clip is None:
-            return self.brush.polygon(points.ravel().tolist(), fill=colour)
-        self.paste(points, colour, min(alpha, 1.0), soft, clip)
-
-# %% ../nbs/internals/drawing.ipynb #98d577ad
+# %% ../nbs/internals/drawing.ipynb #8d344833
 def _ribbon(points: np.ndarray, width: float) -> np.ndarray:
     "The outline of a stroke along a curve."
     along = np.diff(points, axis=0, append=2 * points[-1:] - points[-2:-1])
     across = along[:, ::-1] * [-1, 1] * (width / 2 / np.sqrt((along**2).sum(1, keepdims=True) + 1e-9))
     return np.concatenate([points + across, (points - across)[::-1]])
 
-# %% ../nbs/internals/drawing.ipynb #f863ac09
-class Paper(Shapes):
-    "A sheet to draw on, in face coordinates: origin between the eyes, x to the right, y down, in pixels of the photo."
+# %% ../nbs/internals/drawing.ipynb #04ecb407
+@patch
+def line(
+    self: Paper,
+    points,  # (n, 2), of the face
+    colour,  # (red, green, blue), each 0 to 255
+    width=1.0,  # pixels
+    depth=0.0,  # pixels towards the viewer
+    alpha=1.0,  # in [0, 1]: how much it covers
+    clip=None,  # a mask to stay in
+):
+    "Draw a smooth line of `width` pixels."
+    if alpha <= 0.02:
+        return
+    points = self.place(points, depth)
+    points = _spline(len(points), False) @ points
+    if alpha >= 1 and clip is None:
+        return self.brush.line(points.ravel().tolist(), fill=colour, width=max(1, round(width * S)), joint="curve")
+    self.paste(_ribbon(points, width * S), colour, alpha, 0, clip)
 
-    def line(
-        self,
-        points,  # (n, 2), of the face
-        colour,  # (red, green, blue), each 0 to 255
-        width=1.0,  # pixels
-        depth=0.0,  # pixels towards the viewer
-        alpha=1.0,  # in [0, 1]: how much it covers
-        clip=None,  # a mask to stay in
-    ):
-        "A smooth line of `width` pixels."
-        if alpha <= 0.02:
-            return
-        points = self.place(points, depth)
-        points = _spline(len(points), False) @ points
-        if alpha >= 1 and clip is None:
-            return self.brush.line(points.ravel().tolist(), fill=colour, width=max(1, round(width * S)), joint="curve")
-        self.paste(_ribbon(points, width * S), colour, alpha, 0, clip)
-
-# %% ../nbs/internals/drawing.ipynb #d7743d62
-class Traits:
-    "The numbers behind a face, which several layers share."
+# %% ../nbs/internals/drawing.ipynb #f2ed1caa
+class Appearance:
+    "What several layers of one face share: numbers, colours and the outline of the head."
 
     def __init__(
         self,
@@ -290,54 +289,47 @@ class Traits:
         self.side = 1 if self.p[10] > 0 else -1  # where the hair is parted: 1 is the right of the picture
         self.light = 1 if self.q[3] > 0 else -1  # where the light comes from
         self.long = self.p[12] > (0.93 if "Male" in face else -0.6)  # does hair fall beside the face?
+        self.skin, self.hair = self._skin_colour(), self._hair_colour()
+        self.shade = mix(self.skin, (70, 22, 34), 0.34)  # skin in the shadow
+        self.head = self._outline()
+        self.clip = None  # the mask of the head, once it is drawn
 
     def shown(
         self,
         name: str,  # one of ATTRIBUTES
     ) -> float:  # 0 without the attribute, 0.4 to 1.6 with it
-        "The strength of things that are either there or not."
+        "Return the strength of something that is either there or not."
         return min(1.6, max(0.4, self.much[name])) if name in self.face else 0.0
 
-# %% ../nbs/internals/drawing.ipynb #729033ba
-def _skin_colour(look: Traits) -> tuple:
+# %% ../nbs/internals/drawing.ipynb #ae73bf6e
+@patch
+def _skin_colour(self: Appearance) -> tuple:
     "The person's tone, a little warmer or cooler today; or pale."
-    tone = mix(ramp(SKIN, look.face.skin), (214, 128, 96), 0.07 + 0.06 * look.q[8])
-    tone = mix(tone, (196, 176, 160), 0.12 * (1 - look.much["Attractive"]))
-    return mix(tone, (255, 240, 232), min(0.75, 0.6 * look.shown("Pale_Skin")))
+    tone = mix(ramp(SKIN, self.face.skin), (214, 128, 96), 0.07 + 0.06 * self.q[8])
+    tone = mix(tone, (196, 176, 160), 0.12 * (1 - self.much["Attractive"]))
+    return mix(tone, (255, 240, 232), min(0.75, 0.6 * self.shown("Pale_Skin")))
 
-# %% ../nbs/internals/drawing.ipynb #64592cac
-def _hair_colour(look: Traits) -> tuple:
+# %% ../nbs/internals/drawing.ipynb #e669ffc7
+@patch
+def _hair_colour(self: Appearance) -> tuple:
     "As labelled; a mixture where there are two labels, something between where there is none."
-    named = [HAIR[name] for name in HAIR if name in look.face] or [OTHER_HAIR[int((look.p[11] + 1) * 1.999)]]
+    named = [HAIR[name] for name in HAIR if name in self.face] or [OTHER_HAIR[int((self.p[11] + 1) * 1.999)]]
     colour = mix(named[0], named[-1], 0.5)
-    colour = mix(colour, HAIR["Gray_Hair"], 0.25 * max(0, 1 - look.much["Young"]))
-    return mix(colour, (14, 8, 12) if look.q[9] < 0 else (255, 232, 204), 0.15 * abs(look.q[9]))
+    colour = mix(colour, HAIR["Gray_Hair"], 0.25 * max(0, 1 - self.much["Young"]))
+    return mix(colour, (14, 8, 12) if self.q[9] < 0 else (255, 232, 204), 0.15 * abs(self.q[9]))
 
-# %% ../nbs/internals/drawing.ipynb #b32e4d7c
-def _outline(look: Traits) -> np.ndarray:
+# %% ../nbs/internals/drawing.ipynb #28473571
+@patch
+def _outline(self: Appearance) -> np.ndarray:
     "The head from the crown to the chin: 16 points, clockwise."
-    much, p, male = look.much, look.p, "Male" in look.face
+    much, p, male = self.much, self.p, "Male" in self.face
     cheek = 41 + 2 * p[0] + 4.5 * much["Chubby"] - 2.5 * much["Oval_Face"]
     jaw = 31 + 2.5 * p[1] + 4 * male + 6 * much["Chubby"] - 3.5 * much["Oval_Face"]
     chin = 59 + 2 * p[2] + 2 * male + 3 * much["Oval_Face"]
     half = [(22, -58), (37, -40), (cheek, -12), (cheek - 1, 12), (jaw + 3, 34), (jaw - 8, 50), (13 + 4 * male, chin - 1.5)]
     return np.array([(0, -62), *half, (0, chin), *[(-x, y) for x, y in half[::-1]]])
 
-# %% ../nbs/internals/drawing.ipynb #23cd4f67
-class Look(Traits):
-    "What several layers of one face share: numbers, colours and the outline of the head."
-
-    def __init__(
-        self,
-        face: Face,  # who, and how they look today
-    ):
-        super().__init__(face)
-        self.skin, self.hair = _skin_colour(self), _hair_colour(self)
-        self.shade = mix(self.skin, (70, 22, 34), 0.34)
-        self.head = _outline(self)
-        self.clip = None  # the mask of the head, once it is drawn
-
-# %% ../nbs/internals/drawing.ipynb #1e8708b7
+# %% ../nbs/internals/drawing.ipynb #73b809bb
 def _lit(image: Image.Image, q: list) -> Image.Image:
     "Light from one side, and a camera's colour cast."
     warm = np.array([1 + 0.05 * q[16], 1.0, 1 - 0.07 * q[16]]) * (0.92 + 0.1 * q[17]) * 255
@@ -346,30 +338,30 @@ def _lit(image: Image.Image, q: list) -> Image.Image:
     patch.putdata([tuple(np.minimum(255, warm * v).astype(int).tolist()) for v in (left, right)])
     return ImageChops.multiply(image, patch.resize(image.size, Image.Resampling.BILINEAR))
 
-# %% ../nbs/internals/drawing.ipynb #a483a529
-def _finish(paper: Paper, look: Look) -> Image.Image:
+# %% ../nbs/internals/drawing.ipynb #02094fc3
+def _finish(paper: Paper, look: Appearance) -> Image.Image:
     "Smaller, in its light, and perhaps out of focus."
     q, image = look.q, _lit(paper.image.reduce(S), look.q)
     blur = 0.35 + 0.2 * abs(q[18]) + (1.6 + 1.0 * abs(q[19])) * ("Blurry" in look.face)
     return image.filter(ImageFilter.GaussianBlur(blur))
 
-# %% ../nbs/internals/drawing.ipynb #56e3b86c
+# %% ../nbs/internals/drawing.ipynb #d1d9efdf
 def draw(
     face: Face,  # who, and how they look today
     layers: tuple | None = None,  # what to draw, from back to front; None: all of LAYERS
 ) -> Image.Image:  # RGB, 178 wide and 218 high
     "The portrait of a face, layer by layer."
-    look = Look(face)
+    look = Appearance(face)
     q = look.q
     paper = Paper(yaw=0.5 * q[0], tilt=0.17 * q[1], shift=(4 * q[2], 4 * q[5]), zoom=1 + 0.1 * q[6])
     for layer in LAYERS if layers is None else layers:
         layer(paper, look)
     return _finish(paper, look)
 
-# %% ../nbs/internals/drawing.ipynb #7517e89b
+# %% ../nbs/internals/drawing.ipynb #f1631e3f
 def background(
     paper: Paper,  # the sheet
-    look: Look,  # the face
+    look: Appearance,  # the face
 ):
     "Two colours that run into each other, and a few lights out of focus."
     u = named_uniform("background", look.face.picture, 20).tolist()
@@ -381,8 +373,8 @@ def background(
         x, y, r = (u[4 + i] - 0.5) * 190, (u[8 + i] - 0.6) * 200, 8 + 20 * u[12 + i]
         paper.shape(oval(x, y, r, r), mix(b, CREAM, 0.2 + 0.8 * u[16 + i]), alpha=0.25)
 
-# %% ../nbs/internals/drawing.ipynb #e70b6037
-def _long_hair(paper: Paper, look: Look, dark: tuple):
+# %% ../nbs/internals/drawing.ipynb #784d5d9d
+def _long_hair(paper: Paper, look: Appearance, dark: tuple):
     "Hair that falls over the shoulders, with waves at its edge."
     wave = max(0.0, look.much["Wavy_Hair"])
     wide, end = 49 + 4 * look.p[13] + 5 * wave, 66 + 30 * look.p[14]
@@ -390,10 +382,10 @@ def _long_hair(paper: Paper, look: Look, dark: tuple):
     edge = wide + 5 * np.sin(np.linspace(0, 2.6, 17)) + 3.4 * wave * np.sin(np.arange(17) * 1.25 + 3 * look.q[10])
     paper.shape(mirror([(0, -64), (30, -58), *np.stack([edge, y], 1), (24, end + 6)]), dark, -26)
 
-# %% ../nbs/internals/drawing.ipynb #648d358d
+# %% ../nbs/internals/drawing.ipynb #5748007e
 def hair_behind(
     paper: Paper,  # the sheet
-    look: Look,  # the face
+    look: Appearance,  # the face
 ):
     "Hair that the face stands before: long, short, or a bun."
     if "Bald" in look.face:
@@ -405,15 +397,15 @@ def hair_behind(
         paper.shape(oval(6 * look.side, -74, 17 + 4 * look.p[13], 15), dark, -26)
     paper.shape(mirror([(0, -60), (30, -56), (45, -36), (45, 0), (38, 22)]), dark, -20)
 
-# %% ../nbs/internals/drawing.ipynb #6ff4ff69
-def _clothes(paper: Paper, look: Look, neck: float, wide: float, cloth: tuple, low: float):
+# %% ../nbs/internals/drawing.ipynb #3a530232
+def _clothes(paper: Paper, look: Appearance, neck: float, wide: float, cloth: tuple, low: float):
     "What the shoulders wear, open down to `low`."
     half = [(11, low - 3), (neck + 5, 79), (neck + 16, 85), (wide, 97), (wide + 24, 150)]
     paper.shape([(0, low), *half, *[(-x, y) for x, y in half[::-1]]], cloth, -14)
     paper.shape(oval(-look.light * 60, 118, 34, 26), mix(cloth, (20, 16, 40), 0.5), -14, 0.4, 8)
 
-# %% ../nbs/internals/drawing.ipynb #60f0deef
-def _necktie(paper: Paper, look: Look, neck: float, cloth: tuple):
+# %% ../nbs/internals/drawing.ipynb #81c00bef
+def _necktie(paper: Paper, look: Appearance, neck: float, cloth: tuple):
     "A collar, and a tie with a knot."
     if "Wearing_Necktie" not in look.face:
         return
@@ -422,8 +414,8 @@ def _necktie(paper: Paper, look: Look, neck: float, cloth: tuple):
     paper.shape([(-5, 87), (5, 87), (4, 95), (9, 120), (-9, 120), (-4, 95)], silk, -12, smooth=False)
     paper.line([(-4.5, 95), (4.5, 95)], mix(silk, INK, 0.5), 1.2, -12)
 
-# %% ../nbs/internals/drawing.ipynb #c2174e52
-def _necklace(paper: Paper, look: Look, neck: float, u: list):
+# %% ../nbs/internals/drawing.ipynb #749d6d6e
+def _necklace(paper: Paper, look: Appearance, neck: float, u: list):
     "Beads on an arc."
     if "Wearing_Necklace" not in look.face:
         return
@@ -431,10 +423,10 @@ def _necklace(paper: Paper, look: Look, neck: float, u: list):
     for x in np.linspace(-1, 1, 15).tolist():
         paper.shape(oval(x * (neck + 4), 75 + 9 * u[3] + 16 * (1 - x * x), r, r, 6), bead, -11)
 
-# %% ../nbs/internals/drawing.ipynb #16ea1c40
+# %% ../nbs/internals/drawing.ipynb #4c0513ec
 def body(
     paper: Paper,  # the sheet
-    look: Look,  # the face
+    look: Appearance,  # the face
 ):
     "Neck and shoulders, and what they wear."
     male, u = "Male" in look.face, named_uniform("clothes", look.face.picture, 6).tolist()
@@ -447,20 +439,20 @@ def body(
     _necktie(paper, look, neck, cloth)
     _necklace(paper, look, neck, u)
 
-# %% ../nbs/internals/drawing.ipynb #e8215ce2
+# %% ../nbs/internals/drawing.ipynb #3d58fa8a
 def ears(
     paper: Paper,  # the sheet
-    look: Look,  # the face
+    look: Appearance,  # the face
 ):
     "Two ears."
     for side in (-1, 1):
         paper.shape(oval(side * 43, 8, 6.5, 12), mix(look.skin, look.shade, 0.2), -16)
         paper.shape(oval(side * 44, 8, 3, 7), look.shade, -16, 0.5, 0.8)
 
-# %% ../nbs/internals/drawing.ipynb #c72582c5
+# %% ../nbs/internals/drawing.ipynb #0b0a636b
 def earrings(
     paper: Paper,  # the sheet
-    look: Look,  # the face
+    look: Appearance,  # the face
 ):
     "Pendants or studs, over the hair; sometimes only one is to be seen."
     if "Wearing_Earrings" not in look.face:
@@ -471,23 +463,23 @@ def earrings(
         paper.line([(side * 45, 20), (side * 45.5, 22 + 8 * u[2])], metal, 1.2, -14)
         paper.shape(oval(side * 45.5, 24 + 10 * u[2], 2.4 + u[3], 2.6 + 3 * u[2]), metal, -14)
 
-# %% ../nbs/internals/drawing.ipynb #7e12c95a
-def _blush(paper: Paper, look: Look, side: int):
+# %% ../nbs/internals/drawing.ipynb #b8625f3a
+def _blush(paper: Paper, look: Appearance, side: int):
     "Some red on the cheek."
     rosy = 0.12 + 0.25 * ("Rosy_Cheeks" in look.face) + 0.3 * look.shown("Rosy_Cheeks") + 0.1 * ("Heavy_Makeup" in look.face)
     paper.shape(oval(side * 25, 23, 11, 8), mix(look.skin, (232, 72, 84), 0.6 - 0.3 * look.face.skin), 2, rosy, 4)
 
-# %% ../nbs/internals/drawing.ipynb #341118c6
-def _cheekbone(paper: Paper, look: Look, side: int):
+# %% ../nbs/internals/drawing.ipynb #69069c99
+def _cheekbone(paper: Paper, look: Appearance, side: int):
     "The bone below the eye: light on it, shadow under it."
     high, hollow = max(0.0, look.much["High_Cheekbones"]), [(40, 19), (23, 31), (21, 42), (34, 36)]
     paper.shape(oval(side * 27, 13, 9, 3.6), mix(look.skin, CREAM, 0.75), 2, 0.5 * high, 2, clip=look.clip)
     paper.shape([(side * x, y) for x, y in hollow], look.shade, 0, 0.45 * high, 2.8, clip=look.clip)
 
-# %% ../nbs/internals/drawing.ipynb #6749bff3
+# %% ../nbs/internals/drawing.ipynb #6cb69cc1
 def head(
     paper: Paper,  # the sheet
-    look: Look,  # the face
+    look: Appearance,  # the face
 ):
     "The face, its shadow side and its cheeks."
     paper.shape(look.head, look.skin, -6)
@@ -499,8 +491,8 @@ def head(
         _blush(paper, look, side)
         _cheekbone(paper, look, side)
 
-# %% ../nbs/internals/drawing.ipynb #cd46c37d
-def _wrinkles(paper: Paper, look: Look, old: float):
+# %% ../nbs/internals/drawing.ipynb #cdfaa20f
+def _wrinkles(paper: Paper, look: Appearance, old: float):
     "Lines on the forehead, beside the nose and beside the eyes."
     for i in range(3 * (old > 0.2)):
         forehead = [(-19, -33 + 6 * i), (0, -35 + 6 * i + look.p[15]), (19, -33 + 6 * i)]
@@ -510,24 +502,24 @@ def _wrinkles(paper: Paper, look: Look, old: float):
         for d in (-3, 0, 3) if old > 0.2 else ():
             paper.line([(side * 30, d), (side * 36, d * 1.9 - 0.5)], look.shade, 0.9, -2, 0.55 * old)
 
-# %% ../nbs/internals/drawing.ipynb #c01040f7
-def _double_chin(paper: Paper, look: Look, chin: float, double: float):
+# %% ../nbs/internals/drawing.ipynb #b4ceb35b
+def _double_chin(paper: Paper, look: Appearance, chin: float, double: float):
     "A crescent under the chin."
     crescent = [(-28, chin - 9), (0, chin + 9), (28, chin - 9), (22, chin - 6), (0, chin - 1), (-22, chin - 6)]
     paper.shape(crescent, mix(look.skin, look.shade, 0.25), -8, 2 * double)
     paper.line([(-22, chin - 6), (0, chin - 0.5), (22, chin - 6)], look.shade, 1.6, -7, 0.8 * double)
 
-# %% ../nbs/internals/drawing.ipynb #50d6725e
-def _spots(paper: Paper, look: Look, alpha: float):
+# %% ../nbs/internals/drawing.ipynb #17c9f1a0
+def _spots(paper: Paper, look: Appearance, alpha: float):
     "Five moles of the person."
     for x, y, r in named_uniform("spots", look.face.person, 15).reshape(5, 3).tolist():
         spot = oval(64 * x - 32, 70 * y - 24, 0.6 + r, 0.6 + r, 6)
         paper.shape(spot, mix(look.skin, (130, 50, 40), 0.6), 1, alpha)
 
-# %% ../nbs/internals/drawing.ipynb #28135aff
+# %% ../nbs/internals/drawing.ipynb #b7ba0e6f
 def skin(
     paper: Paper,  # the sheet
-    look: Look,  # the face
+    look: Appearance,  # the face
 ):
     "Lines of age, a second chin, moles and spots."
     _wrinkles(paper, look, max(0.0, 1 - look.much["Young"]))
@@ -535,8 +527,8 @@ def skin(
     if look.much["Attractive"] < 0.7:
         _spots(paper, look, 0.8 - look.much["Attractive"])
 
-# %% ../nbs/internals/drawing.ipynb #b6ce51ca
-def _eye_shadow(paper: Paper, look: Look, x: float, side: int):
+# %% ../nbs/internals/drawing.ipynb #bc862420
+def _eye_shadow(paper: Paper, look: Appearance, x: float, side: int):
     "The hollow of the eye, paint on the lid, a bag below."
     paper.shape(oval(x, -3, 13, 8), look.shade, 0, 0.3, 2.5)
     paint = ramp([(92, 66, 96), (70, 40, 40), (136, 84, 60), (64, 88, 124)], (look.q[11] + 1) / 2)
@@ -544,8 +536,8 @@ def _eye_shadow(paper: Paper, look: Look, x: float, side: int):
     bag = [(x - 10, 6.5), (x, 9.5), (x + 10, 6.5), (x + 7, 12), (x, 14), (x - 7, 12)]
     paper.shape(bag, mix(look.shade, (72, 50, 92), 0.3), 0, 0.6 * max(0.0, look.much["Bags_Under_Eyes"]), 1)
 
-# %% ../nbs/internals/drawing.ipynb #66a85418
-def _eyeball(paper: Paper, look: Look, x: float, eye: list):
+# %% ../nbs/internals/drawing.ipynb #7bc00384
+def _eyeball(paper: Paper, look: Appearance, x: float, eye: list):
     "White, iris, pupil and the light in it."
     iris, gaze = EYES[int((look.p[3] + 1) * 2.999)], x + 1.8 * look.q[4]
     paper.shape(eye, mix((246, 241, 236), look.shade, 0.08))
@@ -556,21 +548,21 @@ def _eyeball(paper: Paper, look: Look, x: float, eye: list):
     shine = 1.1 + 0.5 * max(0.0, look.much["Attractive"])
     paper.shape(oval(gaze + 1.6 * look.light, -2.2, shine, shine, 6), (255, 255, 255), clip=clip)
 
-# %% ../nbs/internals/drawing.ipynb #16d5d4a4
-def _tall(look: Look) -> float:
+# %% ../nbs/internals/drawing.ipynb #f9daa911
+def _tall(look: Appearance) -> float:
     "How high the upper lid rises, in pixels."
     tall = 4.9 + 0.5 * look.p[4] + 0.6 * look.much["Attractive"] - 0.5 * max(0, 1 - look.much["Young"])
     return tall * (1 - 0.45 * look.much["Narrow_Eyes"])
 
-# %% ../nbs/internals/drawing.ipynb #b5a178a5
-def _lid(look: Look, x: float, side: int, tall: float) -> list:
+# %% ../nbs/internals/drawing.ipynb #d2a36ba9
+def _lid(look: Appearance, x: float, side: int, tall: float) -> list:
     "The upper lid, from the nose outwards."
     wide, slant = 9.2 + 0.6 * look.p[5], 0.7 + 0.9 * look.p[7]
     rise = [(x - side * 5, -tall * 0.8), (x + side, -tall), (x + side * 6, -tall * 0.75)]
     return [(x - side * wide, 0.6), *rise, (x + side * wide, -slant)]
 
-# %% ../nbs/internals/drawing.ipynb #36246182
-def _lashes(paper: Paper, look: Look, lid: list, side: int):
+# %% ../nbs/internals/drawing.ipynb #b4a1e996
+def _lashes(paper: Paper, look: Appearance, lid: list, side: int):
     "The edge of the lid, its crease, and a stroke of eyeliner."
     made_up, lid = "Heavy_Makeup" in look.face, np.array(lid)
     paper.line(lid, mix(INK, look.shade, 0.15), 1.3 + 0.9 * made_up + 0.4 * ("Male" not in look.face))
@@ -578,10 +570,10 @@ def _lashes(paper: Paper, look: Look, lid: list, side: int):
     if made_up:
         paper.line([lid[4], lid[4] + [side * 3.5, -3]], INK, 1.4)
 
-# %% ../nbs/internals/drawing.ipynb #18db39d0
+# %% ../nbs/internals/drawing.ipynb #b5c72b62
 def eyes(
     paper: Paper,  # the sheet
-    look: Look,  # the face
+    look: Appearance,  # the face
 ):
     "Both eyes, from the shadow around them to the lashes."
     uneven = 0.8 * look.p[6] * (1 - look.much["Attractive"])
@@ -592,17 +584,17 @@ def eyes(
         _eyeball(paper, look, x, [*lid, (x + side * 5, tall * 0.62), (x - side * 3, tall * 0.68)])
         _lashes(paper, look, lid, side)
 
-# %% ../nbs/internals/drawing.ipynb #d9ea8d78
+# %% ../nbs/internals/drawing.ipynb #9bc29dad
 def _brow(x: float, y: float, side: int, arch: float, thick: float) -> list:
     "The outline of one brow."
     rise = [(x - side * 12, y - 0.3 * arch), (x - side * 4, y - 0.65 * arch), (x + side * 5, y - arch)]
     top = [*rise, (x + side * 13.5, y + 2)]
     return [*top, *[(px, py + thick * w) for (px, py), w in zip(top, (1.1, 1.1, 0.9, 0.3))][::-1]]
 
-# %% ../nbs/internals/drawing.ipynb #01cb46bf
+# %% ../nbs/internals/drawing.ipynb #31c7c9cc
 def brows(
     paper: Paper,  # the sheet
-    look: Look,  # the face
+    look: Appearance,  # the face
 ):
     "Arched or straight, thin or bushy."
     thick = max(1.1, 2.1 + 0.5 * look.p[8] + 0.7 * ("Male" in look.face) + 2.5 * look.much["Bushy_Eyebrows"])
@@ -612,8 +604,8 @@ def brows(
         y = -14.5 + 1.2 * look.p[9] + side * raised
         paper.shape(_brow(side * 19, y, side, arch, thick), colour, 1, 0.9, 0.5)
 
-# %% ../nbs/internals/drawing.ipynb #e4abe8b3
-def _bridge(paper: Paper, look: Look, wide: float, y: float, big: float):
+# %% ../nbs/internals/drawing.ipynb #834e0521
+def _bridge(paper: Paper, look: Appearance, wide: float, y: float, big: float):
     "A shadow on one side, a light on the bridge, and the tip."
     side = -look.light
     shadow = [(side * 4, -6), (side * 5, 8), (side * wide, y), (side * 3, y + 1), (side, 0)]
@@ -621,10 +613,10 @@ def _bridge(paper: Paper, look: Look, wide: float, y: float, big: float):
     paper.line([(-side, 0), (-side * 1.4, y - 7)], mix(look.skin, CREAM, 0.6), 2.6, 11, 0.5)
     paper.shape(oval(0, y - 2, wide * 0.6, 5 + big), mix(look.skin, CREAM, 0.28), 13, 0.5, 1.6)
 
-# %% ../nbs/internals/drawing.ipynb #f85f86d5
+# %% ../nbs/internals/drawing.ipynb #a8a80dc0
 def nose(
     paper: Paper,  # the sheet
-    look: Look,  # the face
+    look: Appearance,  # the face
 ):
     "A shadow on one side, a light on the bridge, the tip and two nostrils."
     big, point = look.much["Big_Nose"], look.much["Pointy_Nose"]
@@ -636,15 +628,15 @@ def nose(
     for side in (-1, 1):
         paper.shape(oval(side * (wide - 4), y + 1.5, 2.1, 1.1, 6), mix(look.shade, INK, 0.6), 10, 0.7, 0.4)
 
-# %% ../nbs/internals/drawing.ipynb #41009721
-def _lip_colour(look: Look) -> tuple:
+# %% ../nbs/internals/drawing.ipynb #8c3b240e
+def _lip_colour(look: Appearance) -> tuple:
     "Bare lips are near the skin's colour; lipstick is red, plum, pink or wine, thick or nearly gone."
     bare = mix(look.skin, (180, 76, 82), 0.4)
     paint = ramp([(196, 28, 56), (170, 44, 96), (220, 86, 98), (138, 26, 44)], (look.q[13] + 1) / 2)
     painted = "Wearing_Lipstick" in look.face
     return mix(bare, paint, min(1.0, 0.3 + 0.6 * look.shown("Wearing_Lipstick")) if painted else 0.0)
 
-# %% ../nbs/internals/drawing.ipynb #53b655e0
+# %% ../nbs/internals/drawing.ipynb #66bdd22c
 def _lips(wide: float, y: float, thick: float, up: float, gap: float, ends: list) -> tuple:
     "Three lines: the upper edge from left to right, the seam and the lower edge from right to left."
     bow = y - thick * 0.75 - up * 0.35
@@ -653,23 +645,23 @@ def _lips(wide: float, y: float, thick: float, up: float, gap: float, ends: list
     side, low = y + thick * 0.8 + gap + up * 0.25, y + thick * 1.2 + gap + up * 0.45
     return top, seam, [(wide * 0.55, side), (0, low), (-wide * 0.55, side)]
 
-# %% ../nbs/internals/drawing.ipynb #912be28e
+# %% ../nbs/internals/drawing.ipynb #ea554a93
 def _teeth(paper: Paper, opening: list, y: float, gap: float):
     "The dark of an open mouth, and the upper row of teeth."
     row = [(-20, y - 8), (20, y - 8), (20, y + 0.5 + gap * 0.4), (-20, y + 0.5 + gap * 0.4)]
     paper.shape(opening, (84, 26, 32), 6)
     paper.shape(row, (247, 243, 236), 6, clip=paper.mask(opening, 6), smooth=False)
 
-# %% ../nbs/internals/drawing.ipynb #0fdd7024
-def _paint_lips(paper: Paper, look: Look, top: list, seam: list, below: list, gleam: np.ndarray):
+# %% ../nbs/internals/drawing.ipynb #845cb2dd
+def _paint_lips(paper: Paper, look: Appearance, top: list, seam: list, below: list, gleam: np.ndarray):
     "Both lips, the upper one darker."
     lip = _lip_colour(look)
     paper.shape([*top, *below], mix(lip, CREAM, 0.1), 6)
     paper.shape([*top, *seam], mix(lip, (70, 10, 24), 0.16), 6)
     paper.shape(gleam, CREAM, 6, 0.3, 0.8)
 
-# %% ../nbs/internals/drawing.ipynb #a9c0588c
-def _between(paper: Paper, look: Look, lips: tuple, ends: list, wide: float, y: float, thick: float, up: float, gap: float):
+# %% ../nbs/internals/drawing.ipynb #505a14b4
+def _between(paper: Paper, look: Appearance, lips: tuple, ends: list, wide: float, y: float, thick: float, up: float, gap: float):
     "The open mouth, or the seam of a shut one."
     top, seam, below = lips
     if not gap:
@@ -677,17 +669,17 @@ def _between(paper: Paper, look: Look, lips: tuple, ends: list, wide: float, y: 
     low = [(a * 0.92, b - thick * 0.9) for a, b in below]
     _teeth(paper, [(-wide * 0.84, y - up * 0.8), *seam[::-1], (wide * 0.84, y - up * 0.8), *low], y, gap)
 
-# %% ../nbs/internals/drawing.ipynb #8933cf56
-def _around(paper: Paper, look: Look, ends: list, low: float, smile: float):
+# %% ../nbs/internals/drawing.ipynb #f78351e6
+def _around(paper: Paper, look: Appearance, ends: list, low: float, smile: float):
     "A shadow under the lip, and a fold at each corner."
     paper.shape(oval(0, low, 9, 2.2), look.shade, 4, 0.4, 1.6)
     for a, b in ends:
         paper.line([(a * 1.06, b - 2), (a * 1.14, b + 1.2)], look.shade, 1.2, 5, 0.2 + 0.5 * smile)
 
-# %% ../nbs/internals/drawing.ipynb #660a9128
+# %% ../nbs/internals/drawing.ipynb #33173ab2
 def mouth(
     paper: Paper,  # the sheet
-    look: Look,  # the face
+    look: Appearance,  # the face
 ):
     "Smiling or not, open or shut, big or small, painted or bare."
     smile = min(1.3, max(0.1, look.much["Smiling"] + 0.15))
@@ -701,42 +693,42 @@ def mouth(
     _between(paper, look, lips, ends, wide, y, thick, up, gap)
     _around(paper, look, ends, y + thick + gap + 5, smile)
 
-# %% ../nbs/internals/drawing.ipynb #6090a21a
-def _stubble(paper: Paper, look: Look, jaw: np.ndarray, y: float):
+# %% ../nbs/internals/drawing.ipynb #e5bf1a85
+def _stubble(paper: Paper, look: Appearance, jaw: np.ndarray, y: float):
     "The shade of a beard that was shaved this morning."
     area = [*jaw, (-26, 26), (-17, y - 9), (0, y - 11), (17, y - 9), (26, 26)]
     shown = 0.55 * look.shown("5_o_Clock_Shadow")
     paper.shape(area, mix(look.shade, (52, 56, 70), 0.5), -3, shown, 2.5, clip=look.clip)
 
-# %% ../nbs/internals/drawing.ipynb #450b332e
-def _full_beard(paper: Paper, look: Look, jaw: np.ndarray, y: float, dark: tuple):
+# %% ../nbs/internals/drawing.ipynb #77eeb266
+def _full_beard(paper: Paper, look: Appearance, jaw: np.ndarray, y: float, dark: tuple):
     "Hair on the jaw, below the mouth."
     full = [*jaw[1:-1], (-31, 32), (-20, y + 6), (0, y + 11), (20, y + 6), (31, 32)]
     paper.shape(full, dark, -3, 0.75 - 0.5 * look.much["No_Beard"], 1.6, clip=look.clip)
 
-# %% ../nbs/internals/drawing.ipynb #3a4adcab
-def _sideburns(paper: Paper, look: Look, dark: tuple):
+# %% ../nbs/internals/drawing.ipynb #cd5ba30b
+def _sideburns(paper: Paper, look: Appearance, dark: tuple):
     "A strip of hair before each ear."
     for side in (-1, 1):
         burn = [(side * 46, -16), (side * 36, -14), (side * 34, 22), (side * 42, 28)]
         paper.shape(burn, dark, -6, 1.2 * look.shown("Sideburns"), 1, clip=look.clip)
 
-# %% ../nbs/internals/drawing.ipynb #d3e6cd73
-def _goatee(paper: Paper, look: Look, y: float, dark: tuple):
+# %% ../nbs/internals/drawing.ipynb #e3695765
+def _goatee(paper: Paper, look: Appearance, y: float, dark: tuple):
     "Hair on the chin only."
     chin = [(-11, y + 8), (0, y + 11), (11, y + 8), (13, y + 17), (0, y + 24), (-13, y + 17)]
     paper.shape(chin, dark, 3, 1.2 * look.shown("Goatee"), 1)
 
-# %% ../nbs/internals/drawing.ipynb #2581b730
-def _mustache(paper: Paper, look: Look, y: float, dark: tuple):
+# %% ../nbs/internals/drawing.ipynb #391d1199
+def _mustache(paper: Paper, look: Appearance, y: float, dark: tuple):
     "Hair on the upper lip."
     lip = [(-17, y), (-9, y - 7.5), (0, y - 7), (9, y - 7.5), (17, y), (8, y - 3.2), (0, y - 3.2), (-8, y - 3.2)]
     paper.shape(lip, dark, 7, 1.4 * look.shown("Mustache"), 0.6)
 
-# %% ../nbs/internals/drawing.ipynb #a1c76fef
+# %% ../nbs/internals/drawing.ipynb #b0397b73
 def beard(
     paper: Paper,  # the sheet
-    look: Look,  # the face
+    look: Appearance,  # the face
 ):
     "Stubble, a beard, sideburns, a goatee, a moustache: any of them."
     dark, jaw, y = mix(look.hair, (40, 28, 26), 0.4), look.head[4:13], 40 + look.p[19]
@@ -747,8 +739,8 @@ def beard(
     _goatee(paper, look, y, dark)
     _mustache(paper, look, y, dark)
 
-# %% ../nbs/internals/drawing.ipynb #aa44b527
-def _hairline(look: Look) -> list:
+# %% ../nbs/internals/drawing.ipynb #67117f82
+def _hairline(look: Appearance) -> list:
     "The edge of the hair above the forehead, from right to left: parted on one side, higher where it recedes."
     back, part = max(0.0, look.much["Receding_Hairline"]) * (0.6 if look.long else 1), look.side * (14 + 6 * look.p[21])
     line, sweep = -37 - 4 * back, 6 + 5 * look.p[22]
@@ -756,15 +748,15 @@ def _hairline(look: Look) -> list:
     return [(45, 2), (40, -8), (37, line + 15 + drop[0] * 0.7), (24, line + 3 + drop[0]), (part, line - 4),
             (-24, line + 3 + drop[1]), (-37, line + 15 + drop[1] * 0.7), (-40, -8), (-45, 2)]  # fmt: skip
 
-# %% ../nbs/internals/drawing.ipynb #8d17b22c
-def _cap(look: Look, full: float, wave: float) -> list:
+# %% ../nbs/internals/drawing.ipynb #57dda7d8
+def _cap(look: Appearance, full: float, wave: float) -> list:
     "The outline of the hair on the head."
     t = np.linspace(np.pi, 2 * np.pi, 15)
     r = 1 + 0.035 * wave * np.sin(np.arange(15) * 1.9 + 3 * look.q[10])
     return [*np.stack([(46 + full / 2) * r * np.cos(t), -12 + (52 + full) * r * np.sin(t)], 1), *_hairline(look)]
 
-# %% ../nbs/internals/drawing.ipynb #502fede9
-def _strands(paper: Paper, look: Look, clip: Image.Image, wave: float):
+# %% ../nbs/internals/drawing.ipynb #1cd6f5c7
+def _strands(paper: Paper, look: Appearance, clip: Image.Image, wave: float):
     "Fine lines from the parting outwards, clearer in straight hair."
     part, straight = look.side * (14 + 6 * look.p[21]), "Straight_Hair" in look.face
     for i, x in enumerate(np.linspace(-46, 46, 14 if straight else 7).tolist()):
@@ -773,8 +765,8 @@ def _strands(paper: Paper, look: Look, clip: Image.Image, wave: float):
         colour = mix(look.hair, (20, 8, 16) if i % 2 else CREAM, 0.3 + 0.1 * straight)
         paper.line(line, colour, 1.3, -6, 0.4 + 0.4 * straight, clip=clip)
 
-# %% ../nbs/internals/drawing.ipynb #e7f2aed3
-def _curtain(paper: Paper, look: Look, side: int, full: float, wave: float):
+# %% ../nbs/internals/drawing.ipynb #326ced60
+def _curtain(paper: Paper, look: Appearance, side: int, full: float, wave: float):
     "Hair that falls beside the face: straight with fine lines, or in waves."
     y = np.linspace(-28, 58 + 26 * look.p[14], 13)
     bump = 3.2 * wave * np.sin(np.arange(13) * 1.3 + 3 * look.q[10] + side)
@@ -786,8 +778,8 @@ def _curtain(paper: Paper, look: Look, side: int, full: float, wave: float):
         strand = np.stack([side * (inner + share * (outer - inner) + bump), y], 1)[1:-1]
         paper.line(strand, mix(look.hair, (20, 8, 16) if i != 1 else CREAM, 0.3), 1.2, -9, 0.6)
 
-# %% ../nbs/internals/drawing.ipynb #138acccd
-def _bangs(paper: Paper, look: Look):
+# %% ../nbs/internals/drawing.ipynb #497f5fdc
+def _bangs(paper: Paper, look: Appearance):
     "A fringe over the forehead."
     if "Bangs" not in look.face:
         return
@@ -798,10 +790,10 @@ def _bangs(paper: Paper, look: Look):
     for v in x[1:-1].tolist():
         paper.line([(v * 0.6, -56), (v * 0.95, -40), (v, low - 1)], mix(look.hair, (20, 8, 16), 0.3), 1, 0, 0.5)
 
-# %% ../nbs/internals/drawing.ipynb #53a802ed
+# %% ../nbs/internals/drawing.ipynb #1fa365c3
 def hair_front(
     paper: Paper,  # the sheet
-    look: Look,  # the face
+    look: Appearance,  # the face
 ):
     "The cap of hair with its hairline, its shine and strands; hair beside the face; bangs."
     if "Bald" in look.face:
@@ -816,7 +808,7 @@ def hair_front(
         _curtain(paper, look, side, full, wave)
     _bangs(paper, look)
 
-# %% ../nbs/internals/drawing.ipynb #24e30a89
+# %% ../nbs/internals/drawing.ipynb #35dee510
 def _glasses(paper: Paper, frame: tuple, form: float, size: float, dark: float, bold: float):
     "Round or square; one pair in five dark."
     corners = [(6, -9), (19, -11), (33, -9), (31, 9), (19, 12), (8, 9)]
@@ -828,7 +820,7 @@ def _glasses(paper: Paper, frame: tuple, form: float, size: float, dark: float, 
         paper.line([(side * 33, -3), (side * 45, -4)], frame, 1.6, -4)
     paper.line([(-6, -2), (0, -4), (6, -2)], frame, 1.8, 8)
 
-# %% ../nbs/internals/drawing.ipynb #1f31cb2f
+# %% ../nbs/internals/drawing.ipynb #835e0efa
 def _hat(paper: Paper, felt: tuple, brim: bool, side: int):
     "A cap, or a hat with a brim."
     gleam = [(side * 8, -80), (side * 34, -70), (side * 36, -50), (side * 12, -54)]
@@ -838,10 +830,10 @@ def _hat(paper: Paper, felt: tuple, brim: bool, side: int):
     if brim:
         paper.shape([(-72, -28), (0, -46), (72, -28), (40, -25), (0, -31), (-40, -25)], mix(felt, INK, 0.2), 0)
 
-# %% ../nbs/internals/drawing.ipynb #0719ef19
+# %% ../nbs/internals/drawing.ipynb #d2676d3e
 def accessories(
     paper: Paper,  # the sheet
-    look: Look,  # the face
+    look: Appearance,  # the face
 ):
     "Glasses and a hat."
     u = named_uniform("accessories", look.face.picture, 8).tolist()
@@ -850,12 +842,12 @@ def accessories(
     if "Wearing_Hat" in look.face:
         _hat(paper, CLOTHES[int(u[5] * len(CLOTHES))], u[6] > 0.5, look.side)
 
-# %% ../nbs/internals/drawing.ipynb #8e841a55
+# %% ../nbs/internals/drawing.ipynb #043f4305
 LAYERS = (
     background, hair_behind, body, ears, head, skin, eyes, brows, nose, mouth, beard, hair_front, earrings, accessories,
 )  # fmt: skip
 
-# %% ../nbs/internals/drawing.ipynb #b740f978
+# %% ../nbs/internals/drawing.ipynb #3ca82ab6
 def attribute_mask(
     face: Face,  # a face
     name: str,  # one of ATTRIBUTES

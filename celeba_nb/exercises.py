@@ -41,7 +41,7 @@ def error_message(
         return str(error)
     raise AssertionError("the call raised no error")
 
-# %% ../nbs/internals/exercises.ipynb #ad4fd192
+# %% ../nbs/internals/exercises.ipynb #c477217b
 def _as_array(image):
     "An image as matplotlib takes it: channels last, 0 to 255."
     if hasattr(image, "permute"):  # a tensor of PyTorch, which this module doesn't import
@@ -62,14 +62,15 @@ def show_images(
 
     pictures = [_as_array(image) for image in images]
     columns = min(columns, len(pictures))
-    shape = -(-len(pictures) // columns), columns
-    tall = scale * max(picture.shape[0] / picture.shape[1] for picture in pictures) + 0.2 * bool(titles)
-    figure, axes = plt.subplots(*shape, figsize=(columns * scale, shape[0] * tall + 0.3 * bool(title)), layout="constrained",
-                                squeeze=False)
-    for ax in axes.flat:
-        ax.axis("off")
-    for ax, picture in zip(axes.flat, pictures):
-        ax.imshow(picture, cmap="gray")
-    for ax, text in zip(axes.flat, titles):
-        ax.set_title(text, fontsize=8)
+    lines = max([text.count("\n") + 1 for text in titles], default=0)
+    tall = max(picture.shape[0] / picture.shape[1] for picture in pictures) + 0.04 + 0.15 * lines / scale  # of a row
+    rows = -(-len(pictures) // columns)
+    figure, ax = plt.subplots(figsize=(columns * scale, rows * tall * scale + 0.3 * bool(title)), layout="constrained")
+    for i, picture in enumerate(pictures):  # on one axes, since many of them take long
+        x, y = i % columns, (i // columns + 1) * tall
+        top = y - 0.96 * picture.shape[0] / picture.shape[1]
+        ax.imshow(picture, cmap="gray", extent=(x + 0.02, x + 0.98, y, top))
+        ax.text(x + 0.5, top - 0.03, titles[i] if titles else "", ha="center", va="bottom", fontsize=8)
+    ax.set(xlim=(0, columns), ylim=(rows * tall, 0))
+    ax.axis("off")
     figure.suptitle(title, fontsize=10)

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from celeba_nb.core import ATTRIBUTES
-from celeba_nb.drawing import Face, Look, Traits, _lid, _outline, _tall, draw
+from celeba_nb.drawing import Appearance, Face, _lid, _tall, draw
 from celeba_nb.sketch import plan_faces
 
 FACES = [Face(frozenset({"Young"}), person=(0, i), picture=(0, i)) for i in range(50)]
@@ -15,26 +15,26 @@ FACES = [Face(frozenset({"Young"}), person=(0, i), picture=(0, i)) for i in rang
 @pytest.mark.parametrize("name, row", [("Male", 5), ("Chubby", 5)])
 def test_who_has_the_broader_jaw(name, row):
     for face in FACES:
-        jaws = [_outline(Traits(face.change(name, to=to)))[row, 0] for to in (True, False)]
+        jaws = [Appearance(face.change(name, to=to)).head[row, 0] for to in (True, False)]
         assert jaws[0] > jaws[1]
 
 
-def test_traits_keep_their_range():
-    traits = [Traits(face) for face in FACES]
+def test_numbers_keep_their_range():
+    traits = [Appearance(face) for face in FACES]
     assert all(-1 <= number < 1 for each in traits for number in [*each.p, *each.q])
     assert min(min(each.p + each.q) for each in traits) < -0.99 and max(max(each.p + each.q) for each in traits) > 0.99
 
 
 def test_lids_go_outwards():
     "Each point of a lid lies further from the nose than the one before."
-    for look in map(Look, FACES):
+    for look in map(Appearance, FACES):
         assert (np.diff(np.array(_lid(look, 19, 1, _tall(look)))[:, 0]) > 0).all()
 
 
 def test_narrow_eyes_are_open():
     "Narrower than the same person's would be; closed ones are an exception."
-    wide = np.array([_tall(Look(face)) for face in FACES])
-    narrow = np.array([_tall(Look(face.change("Narrow_Eyes", to=True))) for face in FACES])
+    wide = np.array([_tall(Appearance(face)) for face in FACES])
+    narrow = np.array([_tall(Appearance(face.change("Narrow_Eyes", to=True))) for face in FACES])
     assert (narrow < wide).all() and np.median(narrow) > 1
 
 
