@@ -6,9 +6,12 @@ Docs: https://celeba-nb.github.io/celeba_nb/architectures.html.md"""
 
 # %% auto #0
 __all__ = ['IMAGENET_MEAN', 'IMAGENET_STD', 'NETWORKS', 'norm_cnn', 'pooled_cnn', 'Plain', 'PlainNet', 'ToImageNet',
-           'pretrained_backbone', 'torchvision_net', 'training_memory']
+           'without_download', 'pretrained_backbone', 'torchvision_net', 'training_memory']
 
 # %% ../nbs/08_architectures.ipynb #imports
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import torch
 import torchvision
 from torch import nn
@@ -80,6 +83,19 @@ class ToImageNet(nn.Module):
 NETWORKS = ("resnet18", "mobilenet_v3_small", "mobilenet_v3_large")  # of torchvision, which `torchvision_net` takes
 
 
+_DOWNLOAD = ContextVar("download", default=True)
+
+
+@contextmanager
+def without_download():
+    "Build networks without fetching pretrained weights: for those whose weights are loaded next."
+    before = _DOWNLOAD.set(False)
+    try:
+        yield
+    finally:
+        _DOWNLOAD.reset(before)
+
+
 def pretrained_backbone(
     name: str,  # one of NETWORKS
     weights: str | None = None,  # None: random; "DEFAULT": torchvision's best, downloaded once
@@ -89,7 +105,7 @@ def pretrained_backbone(
         raise TrainingError(f"there is no {name!r} with weights={weights!r}: take one of {', '.join(NETWORKS)}, "
                             'and None or "DEFAULT"')
     try:
-        return torchvision.models.get_model(name, weights=weights)
+        return torchvision.models.get_model(name, weights=weights if _DOWNLOAD.get() else None)
     except OSError as error:
         url = torchvision.models.get_model_weights(name).DEFAULT.url
         raise TrainingError(f"{name}: its pretrained weights can't be downloaded ({error}). Fetch {url} where there is "

@@ -6,8 +6,8 @@ Docs: https://celeba-nb.github.io/celeba_nb/internals/core.html.md"""
 
 # %% auto #0
 __all__ = ['ATTRIBUTES', 'IMAGE_SIZE', 'LOG_SECONDS', 'LOG_LINE', 'DataError', 'TrainingError', 'DamagedError', 'WriteError',
-           'writing', 'write_atomically', 'cache_folder', 'run_lock', 'import_object', 'is_watched', 'progress_bar',
-           'keep_memory', 'give_back_memory']
+           'writing', 'reading', 'write_atomically', 'cache_folder', 'run_lock', 'import_object', 'is_watched',
+           'progress_bar', 'keep_memory', 'give_back_memory']
 
 # %% ../nbs/internals/core.ipynb #215afdd9
 import ctypes
@@ -60,6 +60,19 @@ def writing(
     except OSError as error:
         raise WriteError(f"{path}: can't be written ({error.strerror or error}). Make room there, or choose a folder that you "
                          "may write to, and do the same again.") from error
+
+# %% ../nbs/internals/core.ipynb #reading01
+@contextmanager
+def reading(
+    path: Path,  # what is read inside the `with` block
+):  # TrainingError if it can't be read: that says nothing about what is in it
+    "Raise a TrainingError that names the path if the system can't read it."
+    try:
+        yield
+    except (OSError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or "out of memory"
+        raise TrainingError(f"{path}: can't be read ({reason}). It was left as it is: make it readable, and do the same "
+                            "again.") from error
 
 # %% ../nbs/internals/core.ipynb #36f14dbd
 def write_atomically(

@@ -288,12 +288,13 @@ def write_report(
     folder: Path,  # what `celeba-nb train --out` wrote; TrainingError if it is damaged
     out: Path,  # the HTML file to write; its folder is made if need be
     labels: Labels | None = None,  # the data it was trained on, if at hand
+    allow: tuple[str, ...] = (),  # modules of your own that its recipe may name, as `load` takes them
 ) -> Path:  # out
     "Write the page of a trained model."
     folder, out = Path(folder), Path(out)
     if out.is_dir():
         raise TrainingError(f"{out} is a folder: give the name of a file, such as {out / 'report.html'}")
-    page = make_page(load(folder), folder.resolve().name, labels)
+    page = make_page(load(folder, allow), folder.resolve().name, labels)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, lambda file: file.write_text(page, encoding="utf-8"))
     return out

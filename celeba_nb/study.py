@@ -6,7 +6,7 @@ Docs: https://celeba-nb.github.io/celeba_nb/ablation.html.md"""
 
 # %% auto #0
 __all__ = ['FLIP', 'STUDY_METHODS', 'PAPER', 'RUN_MEMORY', 'EFFECTS', 'OUTCOMES', 'study_recipes', 'plan_runs', 'load_verified',
-           'find_runs', 'make_caches', 'end_with', 'make_run', 'runs_at_once', 'make_runs', 'PairedRuns',
+           'find_folder', 'find_runs', 'make_caches', 'end_with', 'make_run', 'runs_at_once', 'make_runs', 'PairedRuns',
            'image_outcomes', 'method_table', 'Study', 'image_groups', 'plot_outcome', 'format_percent', 'format_table',
            'format_effects', 'plot_effects', 'plot_study', 'save_study']
 
@@ -28,15 +28,23 @@ import numpy as np
 import pandas as pd
 import psutil
 from joblib import Parallel, cpu_count, delayed
-from joblib.parallel import get_active_backend
+from joblib.parallel import BACKENDS, get_active_backend
 
-from .core import TrainingError, give_back_memory, progress_bar, run_lock, write_atomically, writing
+from celeba_nb.core import (
+    DamagedError,
+    TrainingError,
+    give_back_memory,
+    keep_memory,
+    progress_bar,
+    run_lock,
+    write_atomically,
+    writing,
+)
 from .files import Labels, identities
 from .images import ImageCache
 from .metrics import image_accuracy
-from .recipe import Recipe, run_id
-from .run import Run, choose_rows, command_line, load, resolve, save
-from .speed import BACKENDS
+from .recipe import Recipe, old_run_ids, run_id
+from .run import Run, choose_rows, command_line, is_free, load_wanted, resolve, save
 from .stats import effect_rows
 from .training import train
 
@@ -78,29 +86,39 @@ def plan_runs(
 
 # %% ../nbs/05_ablation.ipynb #0c1bfe66
 def load_verified(
-    folder: Path,  # of a run, called by its name
-) -> Run | None:  # without weights; None: damaged, and put aside with a warning
-    "Read a run, unless it is not what was written."
+    folder: Path,  # of a run
+    recipe: Recipe,  # resolved: the one that is wanted
+    data: str,  # the fingerprint of the labels
+) -> Run | None:  # without weights; None: damaged, and put aside with a warning; TrainingError if it can't be read
+    "Read a run, or put it aside if it is not what was written."
     try:
-        run = load(folder)
-        if run.id != folder.name:
-            raise TrainingError(f"{folder} holds another run ({run.id})")
-        return replace(run, weights=None)
-    except TrainingError as error:
+        return load_wanted(folder, recipe, data, whole=False)
+    except DamagedError as error:
         aside = folder.with_name(f"{folder.name}.damaged-{time.time_ns()}")
         warnings.warn(f"{error}. It is put aside as {aside.name}, and the run is made again.", stacklevel=3)
         with writing(aside):
             folder.rename(aside)
 
 # %% ../nbs/05_ablation.ipynb #12922f94
+def find_folder(
+    folder: Path,  # of the runs
+    recipe: Recipe,  # resolved
+    data: str,  # the fingerprint of the labels
+) -> Path:  # may be free
+    "Find the folder of a run: the one that is called by its id, or by the id of an earlier version if that one is there."
+    ids = run_id(recipe, data), *old_run_ids(recipe, data)
+    return next((folder / name for name in ids if not is_free(folder / name)), folder / ids[0])
+
+
 def find_runs(
-    folder: Path,  # of the run
+    folder: Path,  # of the runs
     plan: dict,  # (method, seed) -> resolved recipe
     labels: Labels,  # of the whole data set
-) -> dict[tuple, Run]:  # those of the plan that are finished
+) -> dict[tuple, Run]:  # those of the plan that are finished; TrainingError if one is there and can't be read
     "Read the runs that are there already."
-    folders = {key: folder / run_id(recipe, labels.fingerprint) for key, recipe in plan.items()}
-    found = {key: load_verified(place) for key, place in folders.items() if place.exists()}
+    data = labels.fingerprint
+    places = {key: find_folder(folder, recipe, data) for key, recipe in plan.items()}
+    found = {key: load_verified(place, plan[key], data) for key, place in places.items() if not is_free(place)}
     return {key: run for key, run in found.items() if run is not None}
 
 # %% ../nbs/05_ablation.ipynb #48a83f33
@@ -139,12 +157,13 @@ def make_run(
     weights: bool,  # keep the weights
     parent: int = 0,  # the process that asks for it: if it ends, a child of it ends, too
     command: str = "",  # that the user typed, for the record
-) -> str:  # the name of the run
+) -> str:  # the name of the run's folder
     "Make one run and keep it, in whatever process this is called; if it is there already, it stays."
-    end_with(parent)
-    place = folder / run_id(recipe, cache.labels.fingerprint)
+    if end_with(parent):  # a worker of our own, not the user's process
+        keep_memory()
+    place = find_folder(folder, recipe, cache.labels.fingerprint)
     with run_lock(place, wait=True):
-        if not place.exists():
+        if is_free(place):
             here = ImageCache(cache.labels, cache.size, cache.rows, progress=False)
             run = train(recipe, here.labels, cache=here, progress=False)
             run.machine["command"] = command or command_line()
