@@ -247,6 +247,9 @@ def _find(folder, kind, wanted):
             rows, images = _open_part(path, kind)
         except FileNotFoundError:  # another process has removed it
             continue
+        except OSError as error:
+            raise DataError(f"{path}: can't be read ({error.strerror or error}). Mend that, or set CELEBA_NB_CACHE to another "
+                            "folder.") from None
         except (ValueError, KeyError, TypeError, RecursionError):
             damaged.append(path)
             continue

@@ -1,12 +1,8 @@
-"""Images and batches: broken images, interrupted and concurrent builds of the cache, batches, which data."""
+"""Batches, in order, resumed and made ahead; which data there are, fetching them, and what is kept of them."""
 import http.server
-import io
 import json
 import os
-import pickle
-import signal
-import subprocess
-import sys
+import queue
 import threading
 import time
 from functools import partial
@@ -14,15 +10,15 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from layouts import ATTR, LAYOUTS, PART, as_parquet, as_text, as_zip
-from PIL import Image
+from filelock import FileLock
+from layouts import as_parquet
 
 from celeba_nb import data
 from celeba_nb.augment import random_flip
 from celeba_nb.core import DataError
-from celeba_nb.data import Batches, download_celeba, draw_rows, find_root
+from celeba_nb.data import Batches, clear_cache, download_celeba, draw_rows, find_root, list_cache
 from celeba_nb.files import read_celeba
-from celeba_nb.images import ImageCache, decode, denormalize, normalize
+from celeba_nb.images import ImageCache, denormalize, normalize
 from celeba_nb.sketch import make_sketch
 
 
@@ -47,249 +43,6 @@ def refused(call, *args):
     with pytest.raises(DataError) as caught:
         call(*args)
     return str(caught.value)
-
-
-# ---- images
-
-
-def encoded(picture, format="JPEG", **options):
-    file = io.BytesIO()
-    picture.save(file, format, **options)
-    return file.getvalue()
-
-
-ODD = {
-    "grey": lambda p: encoded(p.convert("L")),
-    "CMYK": lambda p: encoded(p.convert("CMYK")),
-    "progressive": lambda p: encoded(p, progressive=True),
-    "PNG": lambda p: encoded(p, "PNG"),
-    "PNG with alpha": lambda p: encoded(p.convert("RGBA"), "PNG"),
-    "PNG with a palette": lambda p: encoded(p.convert("P"), "PNG"),
-    "WebP": lambda p: encoded(p, "WEBP"),
-}
-
-
-@pytest.mark.parametrize("kind", ODD)
-def test_odd_image(kind, labels):
-    "What isn't a plain JPEG is decoded as Pillow would."
-    blob = ODD[kind](Image.open(io.BytesIO(labels.read(0))))
-    pillows = np.asarray(Image.open(io.BytesIO(blob)).convert("RGB").resize((32, 32), Image.BILINEAR)).astype(int)
-    assert np.abs(decode(blob, 32).permute(1, 2, 0).numpy() - pillows).max() <= 1
-
-
-BROKEN = {"empty": lambda b: b"", "truncated": lambda b: b[: len(b) // 2], "last bytes missing": lambda b: b[:-2],
-          "text": lambda b: b"<html></html>", "only its start": lambda b: b[:2]}
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("kind", BROKEN)
-def test_broken_image(kind, layout, small, tmp_path):
-    "A broken image is named, whatever it lies in, and no file is left."
-    root = as_text(small, tmp_path / "text")
-    path = root / "img_align_celeba" / "000004.jpg"
-    path.write_bytes(BROKEN[kind](path.read_bytes()))
-    some = read_celeba(LAYOUTS[layout](root, tmp_path / "set"))
-    message = refused(ImageCache, some, 16, None, tmp_path / "cache", False)
-    assert "1 image(s) can't be decoded: 000004.jpg" in message and "delete them" in message
-    assert not [f for f in (tmp_path / "cache").iterdir() if f.suffix != ".lock"]
-
-
-def test_many_broken_images(small, tmp_path):
-    "All are counted, ten are named."
-    root = as_text(small, tmp_path / "set")
-    for i in range(1, 13):
-        (root / "img_align_celeba" / f"{i:06d}.jpg").write_bytes(b"")
-    message = refused(ImageCache, read_celeba(root), 16, None, tmp_path / "cache", False)
-    assert "12 image(s)" in message and "000010.jpg" in message and "000011.jpg" not in message and "…" in message
-
-
-def test_damaged_member_of_a_zip(small, tmp_path):
-    "The archive's own checksum notices what a decoder might not."
-    root = as_zip(small, tmp_path / "set")
-    archive = bytearray((root / "img_align_celeba.zip").read_bytes())
-    at = archive.index((small / "img_align_celeba" / "000004.jpg").read_bytes()) + 3000
-    archive[at] ^= 255
-    (root / "img_align_celeba.zip").write_bytes(archive)
-    message = refused(ImageCache, read_celeba(root), 16, None, tmp_path / "cache", False)
-    assert "img_align_celeba.zip, member 000004.jpg: can't be read (Bad CRC-32" in message
-
-
-def test_damaged_row_group(small, tmp_path):
-    "So does parquet's reader, where it can."
-    root = as_parquet(small, tmp_path / "set")
-    some, file = read_celeba(root), root / "data" / "test-00000-of-00001.parquet"
-    file.write_bytes(file.read_bytes()[:-100])
-    assert "test-00000-of-00001.parquet, row group 0" in refused(some.read, 40)
-
-
-@pytest.mark.parametrize("kind", [None, "grey", "CMYK", "progressive"])
-def test_without_torchvisions_decoder(kind, labels, monkeypatch):
-    "The same pixels by Pillow, should torchvision drop its decoder."
-    blob = labels.read(0) if kind is None else ODD[kind](Image.open(io.BytesIO(labels.read(0))))
-    fast = decode(blob, 128)
-    monkeypatch.setattr(data, "FAST", False)
-    assert torch.equal(decode(blob, 128), fast)
-
-
-# ---- the cache of decoded images
-
-
-def test_cache(labels, cache):
-    x = cache[np.array([7, 3, 7])]
-    assert x.shape == (3, 3, 16, 16) and x.dtype == torch.uint8 and x.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(x[0], decode(labels.read(7), 16)) and torch.equal(x[1], decode(labels.read(3), 16))
-    x.zero_()  # a copy: the file stays as it was
-    assert cache[[7]].any() and not cache.images.flags.writeable
-    assert len(cache) == 50 and cache.labels is labels and cache.size == 16
-    assert torch.equal(pickle.loads(pickle.dumps(cache))[[5]], cache[[5]])
-
-
-def test_cache_of_some_rows(labels, tmp_path):
-    some = ImageCache(labels, 16, rows=[9, 4, 4, 30], folder=tmp_path, progress=False)
-    assert len(some) == 3
-    assert torch.equal(some[[30, 9]], torch.stack([decode(labels.read(row), 16) for row in (30, 9)]))
-    for wrong in (5, -1, 50, -50):
-        assert str([wrong]) in refused(some.__getitem__, [4, wrong])
-
-
-def test_cache_is_found_again(labels, tmp_path, monkeypatch):
-    "A second object decodes nothing; another size, other rows or other images do."
-    make = partial(ImageCache, folder=tmp_path, progress=False)
-    first = make(labels, 16)
-    monkeypatch.setattr(data, "_decode_into", lambda *args: pytest.fail("decoded again"))
-    assert make(labels, 16).path == first.path == make(labels, 16, rows=np.arange(50)).path
-    monkeypatch.undo()
-    others = {make(labels, 17).path, *(make(labels, 16, rows=rows).path for rows in (range(49), range(1, 50)))}
-    assert len(others) == 3 and first.path not in others
-
-
-def test_cache_that_was_cut_is_made_again(labels, tmp_path):
-    first = ImageCache(labels, 16, folder=tmp_path, progress=False)
-    whole = first.path.read_bytes()
-    first.path.write_bytes(whole[:-1])
-    assert ImageCache(labels, 16, folder=tmp_path, progress=False).path.read_bytes() == whole
-    first.path.with_suffix(".json").unlink()
-    assert ImageCache(labels, 16, folder=tmp_path, progress=False).path.read_bytes() == whole
-
-
-def test_index_is_written_last(labels, tmp_path, monkeypatch):
-    "Stopped between the two renamings: no index, so the file doesn't count."
-    calls = []
-    def stop(old, new, rename=os.replace):
-        calls.append(new)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        rename(old, new)
-    monkeypatch.setattr(data.os, "replace", stop)
-    with pytest.raises(KeyboardInterrupt):
-        ImageCache(labels, 16, folder=tmp_path, progress=False)
-    monkeypatch.undo()
-    assert [path.suffix for path in calls] == [".uint8", ".json"] and not list(tmp_path.glob("*.json"))
-    assert not list(tmp_path.glob("*.tmp"))
-    assert len(ImageCache(labels, 16, folder=tmp_path, progress=False)) == 50
-
-
-def test_decoding_gives_torch_its_threads_back(labels, tmp_path):
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
-        ImageCache(labels, 16, folder=tmp_path, progress=False)
-        assert torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(before)
-
-
-BUILD = """
-import signal, sys, time
-import numpy as np
-signal.signal(signal.SIGINT, signal.default_int_handler)  # Ctrl-C ends it also where its parent doesn't mind Ctrl-C
-from celeba_nb import data
-root, folder, pause = sys.argv[1], sys.argv[2], float(sys.argv[3])
-decode = data.decode
-def slow(*args):
-    time.sleep(pause)
-    return decode(*args)
-data.decode = slow
-cache = data.ImageCache(data.read_celeba(root), 16, folder=folder, progress=False)
-print(int(np.asarray(cache.images, dtype=np.int64).sum()))
-"""
-
-
-def build(root, folder, pause):
-    return subprocess.Popen([sys.executable, "-c", BUILD, str(root), str(folder), str(pause)], text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
-def test_interrupted_build(end, small, labels, cache, tmp_path):
-    "Killed or interrupted in the middle: no file under the final name, and the next build sweeps up."
-    process = build(small, tmp_path, 0.2)
-    for _ in range(600):
-        if list(tmp_path.glob("*.tmp")):
-            break
-        time.sleep(0.1)
-    else:
-        pytest.fail("the build never began: " + process.communicate()[1])
-    process.send_signal(end)
-    process.communicate()
-    assert process.returncode != 0 and not list(tmp_path.glob("*.uint8")) and not list(tmp_path.glob("*.json"))
-    again = ImageCache(labels, 16, folder=tmp_path, progress=False)
-    assert np.array_equal(again.images, cache.images) and not list(tmp_path.glob("*.tmp"))
-
-
-def test_concurrent_builds(small, cache, tmp_path):
-    "Two processes at once: both end with the right images, and no scraps."
-    processes = [build(small, tmp_path, 0.02) for _ in range(2)]
-    results = [process.communicate(timeout=120) for process in processes]
-    assert [out.strip() for out, _ in results] == [str(int(cache.images.astype(np.int64).sum()))] * 2, results
-    assert sorted(path.suffix for path in tmp_path.iterdir() if path.suffix != ".lock") == [".json", ".uint8"]
-
-
-def test_full_disk(labels, tmp_path, monkeypatch):
-    "No room: the system's error is passed on, and nothing is left; the next build succeeds."
-    def fail(*args):
-        raise OSError(28, "No space left on device")
-    monkeypatch.setattr(data.os, "fsync", fail)
-    with pytest.raises(OSError, match="No space"):
-        ImageCache(labels, 16, folder=tmp_path, progress=False)
-    assert not [path for path in tmp_path.iterdir() if path.suffix != ".lock"]
-    monkeypatch.undo()
-    assert len(ImageCache(labels, 16, folder=tmp_path, progress=False)) == 50
-
-
-MEMORY = """
-import re, sys
-from pathlib import Path
-from celeba_nb import data
-def private():
-    return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
-labels = data.read_celeba(sys.argv[1])
-def use(n):
-    cache = data.ImageCache(labels, 128, rows=range(n), folder=sys.argv[2], progress=False)
-    sum(len(x) for x, y in data.Batches(cache, range(n), 32))
-    return private(), cache.images.nbytes / 2**20
-before, _ = use(600)
-after, size = use(3000)
-print(after - before, size)
-"""
-
-
-@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads /proc, which only Linux has")
-def test_memory(small, tmp_path):
-    "Three thousand images need no more private memory than six hundred."
-    root = tmp_path / "set"
-    (root / "img_align_celeba").mkdir(parents=True)
-    _, header, *rows = (small / ATTR).read_text().splitlines()
-    names = [f"{i:06d}.jpg" for i in range(3000)]
-    for i, name in enumerate(names):
-        os.link(small / "img_align_celeba" / f"{i % 50 + 1:06d}.jpg", root / "img_align_celeba" / name)
-    lines = [name + rows[i % 50][10:] for i, name in enumerate(names)]
-    (root / ATTR).write_text("\n".join(["3000", header, *lines]))
-    (root / PART).write_text("\n".join(f"{name} 0" for name in names))
-    env = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}  # glibc then gives back at once what is freed
-    command = [sys.executable, "-c", MEMORY, root, tmp_path / "cache"]
-    grown, size = map(float, subprocess.check_output(command, env=env).split())
-    assert size > 140 and grown < 25, (grown, size)
 
 
 # ---- batches
@@ -363,6 +116,55 @@ def test_each_batch_has_its_own_chance(cache):
     assert len(set(seen)) == 8 and seen == list(range(seen[0], seen[0] + 8))
 
 
+def ahead(batches):
+    "Batches that are made one ahead, as for a graphics card."
+    batches.ahead = True
+    return batches
+
+
+@pytest.mark.parametrize("start", [0, 3, 7, 8])
+def test_made_ahead(start, cache):
+    "The same bits in the same order, resumed or not, and the next epoch's, too."
+    plain, early = (Batches(cache, range(30), 4, random_flip, generator()) for _ in range(2))
+    ahead(early)
+    assert equal(plain.iterate(start), early.iterate(start)) and equal(plain, early)
+    assert not plain.ahead and Batches(cache, range(30), 4, device="cuda").ahead
+
+
+def test_ahead_by_one(cache, monkeypatch):
+    "While a batch is used, a thread makes the next one, and no more."
+    made = queue.Queue()
+    monkeypatch.setattr(data, "_stage", lambda *args, do=data._stage: made.put((args[-1], threading.get_ident())) or do(*args))
+    batches = iter(ahead(Batches(cache, range(30), 4)))
+    for i in range(3):
+        next(batches)
+        assert [made.get(timeout=60)[0] for _ in range(2 if i == 0 else 1)][-1] == i + 1
+        time.sleep(0.05)
+        assert made.empty()
+    batches.close()
+    next(iter(Batches(cache, range(30), 4)))
+    assert made.get(timeout=60)[1] == threading.get_ident() and made.empty()  # on the CPU: no thread, nothing ahead
+
+
+def test_ahead_stops_and_fails_as_usual(cache, monkeypatch):
+    "Whoever stops in the middle leaves no thread; an error comes where the batch would have."
+    threads = threading.active_count()
+    for _ in ahead(Batches(cache, range(30), 4)):
+        break
+    assert threading.active_count() == threads
+    monkeypatch.setattr(data, "_stage", lambda *args, stage=data._stage: 1 / 0 if args[-1] == 2 else stage(*args))
+    got = []
+    with pytest.raises(ZeroDivisionError):
+        got.extend(x for x, _ in ahead(Batches(cache, range(30), 4)))
+    assert len(got) == 2 and threading.active_count() == threads
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a graphics card")
+def test_on_a_card(cache):
+    there = [(x.cpu(), y.cpu()) for x, y in Batches(cache, range(30), 4, random_flip, generator(), device="cuda")]
+    assert equal(there, Batches(cache, range(30), 4, random_flip, generator()))
+
+
 def test_random_streams_are_what_they_were(labels):
     "Finished runs are compared with new ones, so the same seed must go on meaning the same images and order."
     assert draw_rows(labels, "train", 5, seed=8).tolist() == [2, 23, 24, 26, 29]
@@ -404,6 +206,36 @@ def test_sketch_root(tmp_path, monkeypatch, capsys):
     (tmp_path / "changed.py").write_text("other code")
     monkeypatch.setattr(data.sketch, "__file__", str(tmp_path / "changed.py"))
     assert find_root() != first and len(drawn) == 2
+
+
+def test_cached_things_are_listed_and_removed(labels, tmp_path, monkeypatch):
+    monkeypatch.setenv("CELEBA_NB_CACHE", str(tmp_path / "cache"))
+    assert list_cache() == [] and clear_cache() == 0
+    drawn = make_sketch(tmp_path / "cache" / "sketch-012", train=3, valid=1, test=1, progress=False)
+    for size in (16, 32):
+        ImageCache(labels, size, range(size), progress=False)
+    (tmp_path / "cache" / "images" / "old.uint8").write_bytes(bytes(1000))
+    rows = {row["path"]: row for row in list_cache()}
+    assert [(row["kind"], row["size"], row["images"]) for row in rows.values()] == [
+        ("drawn faces", None, 5), ("decoded images", 16, 16), ("decoded images", 32, 32),
+        ("decoded images, of an older version", None, None)]
+    assert len({tuple(row) for row in rows.values()}) == 1  # the same columns
+    assert [row["fingerprint"] for row in rows.values()] == [None, labels.fingerprint, labels.fingerprint, None]
+    assert rows[drawn]["bytes"] == sum(path.stat().st_size for path in drawn.rglob("*") if path.is_file())
+    small_one = next(path for path, row in rows.items() if row["size"] == 16)
+    assert clear_cache(small_one) == rows[small_one]["bytes"] and not small_one.exists() and len(list_cache()) == 3
+    assert "nothing of that name" in refused(clear_cache, tmp_path)
+    assert clear_cache() == sum(row["bytes"] for path, row in rows.items() if path != small_one) and list_cache() == []
+    assert len(ImageCache(labels, 16, range(16), progress=False)) == 16
+
+
+def test_what_another_process_works_on_is_not_removed(labels, tmp_path, monkeypatch):
+    monkeypatch.setenv("CELEBA_NB_CACHE", str(tmp_path))
+    ImageCache(labels, 16, range(3), progress=False)
+    (row,) = list_cache()
+    with FileLock(f"{row['path']}.lock"):
+        assert "another process is at work on it" in refused(clear_cache)
+    assert list_cache() == [row]
 
 
 # ---- fetching it

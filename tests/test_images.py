@@ -1,0 +1,439 @@
+"""Opening images of every kind; the cache of decoded images: grown, shared, interrupted, damaged."""
+import io
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+from layouts import ATTR, LAYOUTS, PART, as_parquet, as_text, as_zip
+from PIL import Image
+
+from celeba_nb import images
+from celeba_nb.core import DataError, WriteError
+from celeba_nb.files import read_celeba
+from celeba_nb.images import LARGEST_IMAGE, ImageCache, decode, list_decoded, open_image
+from celeba_nb.sketch import make_sketch
+
+CELEBA = os.environ.get("CELEBA_ROOT")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    "Fifty sketch faces in the text layout; never changed."
+    return make_sketch(tmp_path_factory.mktemp("small") / "celeba", train=30, valid=10, test=10, progress=False)
+
+
+@pytest.fixture(scope="module")
+def labels(small):
+    return read_celeba(small)
+
+
+@pytest.fixture(scope="module")
+def cache(labels, tmp_path_factory):
+    return ImageCache(labels, 16, folder=tmp_path_factory.mktemp("cache"), progress=False)
+
+
+def refused(call, *args):
+    "The message of the DataError that this call must end in."
+    with pytest.raises(DataError) as caught:
+        call(*args)
+    return str(caught.value)
+
+
+def files_in(folder):
+    "All files below a folder but locks, which stay."
+    return [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
+def headers(folder):
+    "What the parts below a folder say of themselves."
+    found = []
+    for path in sorted(folder.rglob("*.images")):
+        with open(path, "rb") as file:
+            found.append(images._read_header(file)[0])
+    return found
+
+
+# ---- opening
+
+
+def encoded(picture, format="JPEG", **options):
+    file = io.BytesIO()
+    picture.save(file, format, **options)
+    return file.getvalue()
+
+
+ODD = {
+    "grey": lambda p: encoded(p.convert("L")),
+    "CMYK": lambda p: encoded(p.convert("CMYK")),
+    "progressive": lambda p: encoded(p, progressive=True),
+    "PNG": lambda p: encoded(p, "PNG"),
+    "PNG with alpha": lambda p: encoded(p.convert("RGBA"), "PNG"),
+    "PNG with a palette": lambda p: encoded(p.convert("P"), "PNG"),
+    "WebP": lambda p: encoded(p, "WEBP"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_image(kind, labels):
+    "What isn't a plain JPEG is decoded as Pillow would."
+    blob = ODD[kind](Image.open(io.BytesIO(labels.read(0))))
+    pillows = np.asarray(Image.open(io.BytesIO(blob)).convert("RGB").resize((32, 32), Image.BILINEAR)).astype(int)
+    assert np.abs(decode(blob, 32).permute(1, 2, 0).numpy() - pillows).max() <= 1
+
+
+BROKEN = {"empty": lambda b: b"", "truncated": lambda b: b[: len(b) // 2], "last bytes missing": lambda b: b[:-2],
+          "text": lambda b: b"<html></html>", "only its start": lambda b: b[:2]}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", BROKEN)
+def test_broken_image(kind, layout, small, tmp_path):
+    "A broken image is named, whatever it lies in, and no file is left."
+    root = as_text(small, tmp_path / "text")
+    path = root / "img_align_celeba" / "000004.jpg"
+    path.write_bytes(BROKEN[kind](path.read_bytes()))
+    some = read_celeba(LAYOUTS[layout](root, tmp_path / "set"))
+    message = refused(ImageCache, some, 16, None, tmp_path / "cache", False)
+    assert "1 image(s) can't be decoded: 000004.jpg" in message and "delete them" in message
+    assert not files_in(tmp_path / "cache")
+
+
+def test_many_broken_images(small, tmp_path):
+    "All are counted, ten are named."
+    root = as_text(small, tmp_path / "set")
+    for i in range(1, 13):
+        (root / "img_align_celeba" / f"{i:06d}.jpg").write_bytes(b"")
+    message = refused(ImageCache, read_celeba(root), 16, None, tmp_path / "cache", False)
+    assert "12 image(s)" in message and "000010.jpg" in message and "000011.jpg" not in message and "…" in message
+
+
+def test_damaged_member_of_a_zip(small, tmp_path):
+    "The archive's own checksum notices what a decoder might not."
+    root = as_zip(small, tmp_path / "set")
+    archive = bytearray((root / "img_align_celeba.zip").read_bytes())
+    at = archive.index((small / "img_align_celeba" / "000004.jpg").read_bytes()) + 3000
+    archive[at] ^= 255
+    (root / "img_align_celeba.zip").write_bytes(archive)
+    message = refused(ImageCache, read_celeba(root), 16, None, tmp_path / "cache", False)
+    assert "img_align_celeba.zip, member 000004.jpg: can't be read (Bad CRC-32" in message
+
+
+def test_damaged_row_group(small, tmp_path):
+    "So does parquet's reader, where it can."
+    root = as_parquet(small, tmp_path / "set")
+    some, file = read_celeba(root), root / "data" / "test-00000-of-00001.parquet"
+    file.write_bytes(file.read_bytes()[:-100])
+    assert "test-00000-of-00001.parquet, row group 0" in refused(some.read, 40)
+
+
+def test_pixels_of_a_jpeg(labels):
+    "The decoder finds the pixels that Pillow finds, in each of them."
+    for row in range(50):
+        assert np.array_equal(open_image(labels.read(row)), images._decode_other(labels.read(row)))
+
+
+@pytest.mark.skipif(not CELEBA, reason="needs CelebA")
+def test_pixels_of_celeba():
+    "The same on a thousand real images, or the rows that were made with another decoder would be about other images."
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a sample lacks images
+        celeba = read_celeba(CELEBA)
+    rows = np.linspace(0, len(celeba) - 1, min(1000, len(celeba))).astype(int)
+    for data in map(celeba.read, rows):
+        assert np.array_equal(images._decode_jpeg(data), images._decode_other(data))
+
+
+@pytest.mark.parametrize("kind", ["grey", "CMYK", "progressive"])
+def test_odd_jpegs_have_pillows_pixels(kind, labels):
+    blob = ODD[kind](Image.open(io.BytesIO(labels.read(0))))
+    assert np.array_equal(open_image(blob), np.asarray(Image.open(io.BytesIO(blob)).convert("RGB")))
+
+
+def test_what_cameras_and_editors_do(labels):
+    "A picture that lies on its side, transparent parts, sixteen bits of grey: as in a photo, so in training."
+    picture, lying = Image.open(io.BytesIO(labels.read(0))), Image.Exif()
+    lying[0x0112] = 6
+    upright = open_image(encoded(picture.transpose(Image.Transpose.ROTATE_90), exif=lying, quality=100, subsampling=0))
+    assert np.abs(upright.astype(int) - np.asarray(picture)).max() <= 4
+    assert (open_image(encoded(Image.new("RGBA", (4, 4), (0, 0, 0, 0)), "PNG")) == 255).all()
+    assert (open_image(encoded(Image.fromarray(np.full((4, 4), 32896, np.uint16)), "PNG")) == 128).all()
+
+
+def claiming(jpeg, width, height):
+    "A JPEG whose frame says another size."
+    at = jpeg.index(b"\xff\xc0") + 5
+    return jpeg[:at] + height.to_bytes(2) + width.to_bytes(2) + jpeg[at + 4 :]
+
+
+def test_one_limit(labels):
+    "A size is refused by what the file claims, before anything is decoded; just below the limit it isn't."
+    jpeg = labels.read(0)
+    assert refused(open_image, claiming(jpeg, 9460, 9460)) == "9,460×9,460 pixels, and the limit is 89,478,485: make it smaller"
+    assert "damaged, or cut off" in refused(open_image, claiming(jpeg, 9459, 9459)[:-2])
+    large = encoded(Image.new("1", (LARGEST_IMAGE // 5000 + 1, 5000)), "PNG")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        assert "17,896×5,000 pixels, and the limit is" in refused(open_image, large)
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        assert "more than 89,478,485 pixels: make it smaller" in refused(open_image, large)
+    assert "more than 89,478,485 pixels" in refused(open_image, encoded(Image.new("1", (20_000, 20_000)), "PNG"))
+
+
+def test_no_deprecated_call(labels):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for kind in ODD.values():
+            decode(kind(Image.open(io.BytesIO(labels.read(0)))), 16)
+
+
+# ---- the cache of decoded images
+
+
+def test_cache(labels, cache):
+    x = cache[np.array([7, 3, 7])]
+    assert x.shape == (3, 3, 16, 16) and x.dtype == torch.uint8 and x.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(x[0], decode(labels.read(7), 16)) and torch.equal(x[1], decode(labels.read(3), 16))
+    x.zero_()  # a copy: the file stays as it was
+    assert cache[[7]].any() and not any(part.flags.writeable for part in cache._found.parts)
+    assert len(cache) == 50 and cache.labels is labels and cache.size == 16
+    assert torch.equal(cache[cache.rows], torch.stack([decode(labels.read(row), 16) for row in range(50)]))
+
+
+def test_cache_of_some_rows(labels, tmp_path):
+    some = ImageCache(labels, 16, rows=[9, 4, 4, 30], folder=tmp_path, progress=False)
+    assert len(some) == 3
+    assert torch.equal(some[[30, 9]], torch.stack([decode(labels.read(row), 16) for row in (30, 9)]))
+    for wrong in (5, -1, 50, -50):
+        assert str([wrong]) in refused(some.__getitem__, [4, wrong])
+    for wrong in ([-1, 3], [3, 50]):
+        assert "the labels have rows 0 to 49" in refused(ImageCache, labels, 16, wrong, tmp_path, False)
+    assert len(ImageCache(labels, 16, rows=[], folder=tmp_path / "none", progress=False)) == 0
+
+
+def test_cache_grows(labels, cache, tmp_path):
+    "Three seeds, each with its own training images and the same others: no image is kept twice."
+    asked = [np.r_[10 * seed : 10 * seed + 12, 36:50] for seed in range(3)]
+    caches = [ImageCache(labels, 16, rows, tmp_path, progress=False) for rows in asked]
+    assert [header["images"] for header in headers(tmp_path)] and sum(h["images"] for h in headers(tmp_path)) == 46
+    assert len(list(tmp_path.rglob("*.images"))) == 3
+    for one, rows in zip(caches, asked):
+        mixed = np.random.default_rng(0).permutation(rows)
+        assert torch.equal(one[mixed], cache[mixed]) and len(one) == len(rows)
+    assert str([35]) in refused(caches[0].__getitem__, [35])  # another seed's
+    size = sum(path.stat().st_size for path in files_in(tmp_path))
+    assert size < 46 * 16 * 16 * 3 + 3 * 1000
+
+
+def test_cache_is_found_again(labels, tmp_path, monkeypatch):
+    "What is there is not decoded again; another size, other images, another way of decoding or resizing are."
+    make = partial(ImageCache, folder=tmp_path, progress=False)
+    make(labels, 16)
+    with monkeypatch.context() as patched:
+        patched.setattr(images, "_write_images", lambda *args: pytest.fail("decoded again"))
+        assert len(make(labels, 16)) == 50 and len(make(labels, 16, rows=[7, 3])) == 2
+        pickle.loads(pickle.dumps(make(labels, 16)))[[3]]
+    make(labels, 17), make(labels.take(np.arange(49)), 16)
+    assert len(list(tmp_path.glob("*/"))) == 3
+    for name in ("RESIZE", "DECODER"):
+        with monkeypatch.context() as patched:
+            patched.setattr(images, name, "another")
+            make(labels, 16)
+    assert len(list(tmp_path.glob("*/"))) == 5
+
+
+def test_cache_travels(labels, tmp_path):
+    "In another process, the images are opened when they are needed; on a machine that has none, they are decoded there."
+    some = ImageCache(labels, 16, [3, 7], tmp_path / "a", progress=False)
+    sent = pickle.dumps(some)
+    assert len(sent) < len(pickle.dumps(labels)) + 10_000
+    shutil.rmtree(tmp_path / "a")
+    assert torch.equal(some[[7]], decode(labels.read(7), 16)[None])  # those who have it open keep it
+    there = pickle.loads(sent)
+    assert not (tmp_path / "a").exists() and torch.equal(there[[7]], some[[7]]) and (tmp_path / "a").exists()
+
+
+def test_reading_needs_no_lock(labels, tmp_path):
+    ImageCache(labels, 16, range(20), tmp_path, progress=False)
+    (folder,) = tmp_path.glob("*/")
+    with FileLock(folder.with_suffix(".lock"), timeout=0):  # another process is decoding more
+        assert ImageCache(labels, 16, [3], tmp_path, progress=False)[[3]].any()
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def lengthen(path):
+    path.write_bytes(path.read_bytes() + b"x")
+
+
+def change(old, new):
+    return lambda path: path.write_bytes(path.read_bytes().replace(old, new, 1))
+
+
+DAMAGE = {
+    "cut by a byte": cut, "longer by a byte": lengthen, "empty": lambda path: path.write_bytes(b""),
+    "cut in the header": lambda path: path.write_bytes(path.read_bytes()[:30]),
+    "header is no JSON": change(b"{", b"["), "header is a list": lambda path: path.write_bytes(b"[1]\n"),
+    "another size": change(b'"size": 16', b'"size": 17'), "number of images": change(b'"images": 50', b'"images": -5'),
+    "a pickle": lambda path: path.write_bytes(pickle.dumps(list(range(1000)))),
+    "brackets": lambda path: path.write_bytes(b"[" * 9000),
+    "a bit of a row": lambda path: path.write_bytes(path.read_bytes().replace(b"\n\0\0\0\0\1", b"\n\0\0\0\0\3", 1)),
+    "another part's name": lambda path: path.rename(path.with_name("0" * 24 + ".images")),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damaged_part(kind, labels, cache, tmp_path):
+    "It is named, removed and made again; nothing is read from it."
+    ImageCache(labels, 16, folder=tmp_path, progress=False)
+    (path,) = tmp_path.rglob("*.images")
+    whole = path.read_bytes()
+    DAMAGE[kind](path)
+    (damaged,) = tmp_path.rglob("*.images")
+    with pytest.warns(UserWarning, match=f"{damaged.name}: damaged or cut off, so its images are decoded again"):
+        again = ImageCache(labels, 16, folder=tmp_path, progress=False)
+    assert files_in(tmp_path) == [path] and path.read_bytes() == whole
+    assert torch.equal(again[again.rows], cache[cache.rows])
+
+
+def test_a_part_that_may_not_be_read_stays(labels, tmp_path, monkeypatch):
+    "No right to read is no damage."
+    ImageCache(labels, 16, folder=tmp_path, progress=False)
+
+    def closed(path, kind):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(images, "_open_part", closed)
+    assert ".images: can't be read (Permission denied)" in refused(ImageCache, labels, 16, None, tmp_path, False)
+    assert len(files_in(tmp_path)) == 1
+
+
+def test_decoding_gives_torch_its_threads_back(labels, tmp_path):
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        ImageCache(labels, 16, folder=tmp_path, progress=False)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+BUILD = """
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # Ctrl-C ends it also where its parent doesn't mind Ctrl-C
+from celeba_nb import files, images
+root, folder, pause, first, last = sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5])
+decode = images.decode
+def slow(*args):
+    time.sleep(pause)
+    return decode(*args)
+images.decode = slow
+cache = images.ImageCache(files.read_celeba(root), 16, range(first, last), folder, progress=False)
+print(int(cache[cache.rows].long().sum()))
+"""
+
+
+def build(root, folder, pause, first=0, last=50):
+    return subprocess.Popen([sys.executable, "-c", BUILD, root, folder, str(pause), str(first), str(last)], text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_interrupted_build(end, small, labels, cache, tmp_path):
+    "Killed or interrupted in the middle: what was there stays, nothing half made counts, and the next build sweeps up."
+    ImageCache(labels, 16, range(10), tmp_path, progress=False)
+    process = build(small, tmp_path, 0.2)
+    for _ in range(1200):
+        if list(tmp_path.rglob("*.unfinished")):
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("the build never began: " + process.communicate()[1])
+    process.send_signal(end)
+    process.communicate()
+    assert process.returncode != 0 and [header["images"] for header in headers(tmp_path)] == [10]
+    again = ImageCache(labels, 16, folder=tmp_path, progress=False)
+    assert torch.equal(again[again.rows], cache[cache.rows])
+    assert sorted(header["images"] for header in headers(tmp_path)) == [10, 40] and len(files_in(tmp_path)) == 2
+
+
+def test_two_processes_at_once(small, cache, tmp_path):
+    "Rows that overlap: both end with the right images, none is kept twice, and there are no scraps."
+    asked = [(0, 35), (15, 50)]
+    processes = [build(small, tmp_path, 0.02, *rows) for rows in asked]
+    results = [process.communicate(timeout=300) for process in processes]
+    assert [out.strip() for out, _ in results] == [str(int(cache[range(*rows)].long().sum())) for rows in asked], results
+    assert sorted(header["images"] for header in headers(tmp_path)) == [15, 35] and len(files_in(tmp_path)) == 2
+
+
+def test_full_disk(labels, tmp_path, monkeypatch):
+    "No room: one error that names the file, and nothing is left; what was there stays, and the next build succeeds."
+    ImageCache(labels, 16, range(10), tmp_path, progress=False)
+
+    def fail(*args):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(images.os, "fsync", fail)
+        with pytest.raises(WriteError, match=r"\.images: can't be written \(No space left on device\)"):
+            ImageCache(labels, 16, folder=tmp_path, progress=False)
+    assert [header["images"] for header in headers(tmp_path)] == [10] and len(files_in(tmp_path)) == 1
+    assert len(ImageCache(labels, 16, folder=tmp_path, progress=False)) == 50
+
+
+def test_list_decoded(labels, tmp_path):
+    assert list_decoded(tmp_path / "nothing here") == []
+    for size, rows in ((16, range(10)), (16, range(5, 20)), (32, range(5))):
+        ImageCache(labels, size, rows, tmp_path, progress=False)
+    kept = {row["size"]: row for row in list_decoded(tmp_path)}
+    assert kept[16]["images"] == 20 and kept[32]["images"] == 5 and kept[16]["fingerprint"] == labels.fingerprint
+    assert kept[16]["root"] == str(labels.root) and kept[32]["bytes"] == sum(f.stat().st_size for f in kept[32]["path"].iterdir())
+    for path in kept[16]["path"].glob("*.images"):
+        path.write_bytes(b"no header")
+    assert {row["images"] for row in list_decoded(tmp_path)} == {0, 5}
+
+
+MEMORY = """
+import re, sys
+from pathlib import Path
+from celeba_nb import data, files, images
+def private():
+    return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+labels = files.read_celeba(sys.argv[1])
+def use(n):
+    cache = images.ImageCache(labels, 128, rows=range(n), folder=sys.argv[2], progress=False)
+    sum(len(x) for x, y in data.Batches(cache, range(n), 32))
+    return private(), sum(part.nbytes for part in cache._found.parts) / 2**20
+before, _ = use(600)
+after, size = use(3000)
+print(after - before, size)
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads /proc, which only Linux has")
+def test_memory(small, tmp_path):
+    "Three thousand images need no more private memory than six hundred."
+    root = tmp_path / "set"
+    (root / "img_align_celeba").mkdir(parents=True)
+    _, header, *rows = (small / ATTR).read_text().splitlines()
+    names = [f"{i:06d}.jpg" for i in range(3000)]
+    for i, name in enumerate(names):
+        os.link(small / "img_align_celeba" / f"{i % 50 + 1:06d}.jpg", root / "img_align_celeba" / name)
+    lines = [name + rows[i % 50][10:] for i, name in enumerate(names)]
+    (root / ATTR).write_text("\n".join(["3000", header, *lines]))
+    (root / PART).write_text("\n".join(f"{name} 0" for name in names))
+    env = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}  # glibc then gives back at once what is freed
+    command = [sys.executable, "-c", MEMORY, root, tmp_path / "cache"]
+    grown, size = map(float, subprocess.check_output(command, env=env).split())
+    assert size > 140 and grown < 25, (grown, size)
