@@ -86,9 +86,9 @@ def check_what_is_there(folder):
     "Nothing half made stands under a final name."
     for name in records(folder):
         train.load(folder / "out" / name)
-    for index in (folder / "cache" / "images").glob("*.json"):
-        names = json.loads(index.read_text())["names"]
-        assert index.with_suffix(".uint8").stat().st_size == len(names) * (16 * 16 * 3 + 4)
+    for path in (folder / "cache" / "images").glob("*/*.images"):
+        header = path.read_bytes().split(b"\n")[0]
+        assert path.stat().st_size == len(header) + 1 + json.loads(header)["images"] * (16 * 16 * 3 + 4)
     for path in (folder / "out").glob("*.csv"):
         assert path.read_text().endswith("\n")
 
@@ -96,7 +96,7 @@ def check_what_is_there(folder):
 def phase(folder):
     "What a command was doing, as its files tell."
     out, done = folder / "out", len(records(folder))
-    if not list((folder / "cache" / "images").glob("*.json")):
+    if not list((folder / "cache" / "images").glob("*/*.images")):
         return "before the images were decoded"
     if list(out.glob(".*.checkpoint.safetensors.*")):
         return "while a checkpoint was written"
@@ -278,7 +278,7 @@ def one_clear_error(code, printed, path):
 
 
 def nothing_half_made(folder):
-    hidden = [path for path in folder.rglob("*") if path.name.endswith((".tmp", ".part")) or
+    hidden = [path for path in folder.rglob("*") if path.name.endswith((".tmp", ".part", ".unfinished")) or
               path.name.startswith(".") and not path.name.endswith(".lock")]
     assert not hidden
     check_what_is_there(folder)
@@ -388,24 +388,15 @@ def warned(action, *arguments, **options):
 
 def test_damaged_images_are_made_anew(place, tmp_path, figure):
     labels = read_celeba(place / "faces")
-    whole = ImageCache(labels, 16, folder=tmp_path, progress=False)
-    pixels, file = whole[whole.rows].clone(), whole.path.read_bytes()
-    chance, kinds = draw("images"), Counter()
+    cache = ImageCache(labels, 16, folder=tmp_path, progress=False)
+    (path,) = tmp_path.rglob("*.images")
+    pixels, file, chance = cache[cache.rows], path.read_bytes(), draw("images")
     for _ in range(times(20, 500)):
-        kinds[spoil(whole.path, chance)] += 1
-        got, said = warned(lambda: ImageCache(labels, 16, folder=tmp_path, progress=False)[whole.rows])
-        assert (got == pixels).all() and whole.path.read_bytes() == file
-        assert len(said) == 1 and whole.path.name in said[0] and "made anew" in said[0], said
-    figure("damaged files of decoded images, each named and made anew", sum(kinds.values()), dict(kinds))
-
-
-def test_a_damaged_index_does_no_harm(place, tmp_path):
-    "Nothing is read from it but that it is there: the checksums lie with the images."
-    labels = read_celeba(place / "faces")
-    whole = ImageCache(labels, 16, folder=tmp_path, progress=False)
-    pixels = whole[whole.rows].clone()
-    whole.path.with_suffix(".json").write_text("{")
-    assert (ImageCache(labels, 16, folder=tmp_path, progress=False)[whole.rows] == pixels).all()
+        path.write_bytes(file[: chance.randrange(len(file))])
+        got, said = warned(lambda: ImageCache(labels, 16, folder=tmp_path, progress=False)[cache.rows])
+        assert (got == pixels).all() and path.read_bytes() == file
+        assert len(said) == 1 and path.name in said[0] and "decoded again" in said[0], said
+    figure("files of decoded images that were cut off, each named and made anew", times(20, 500))
 
 
 def test_damaged_records_are_made_again(place, tmp_path, monkeypatch, figure):
