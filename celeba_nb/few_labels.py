@@ -7,10 +7,10 @@ Docs: https://celeba-nb.github.io/celeba_nb/few_labels.html.md"""
 # %% auto #0
 __all__ = ['EPOCHS', 'CURVE', 'BASE', 'LEFT_OUT', 'ADDED', 'LATER', 'INGREDIENTS', 'power_law', 'fit_curve', 'curve_band',
            'plot_curve', 'FlipTTA', 'shifted', 'flip_accuracy', 'Ensemble', 'members_of', 'each_bce', 'begin_anew',
-           'SelfTraining', 'score_run', 'ResultsTable', 'identity_groups', 'right_answers', 'save_arrays',
-           'run_missing', 'paired_effects']
+           'SelfTraining', 'score_run', 'ResultsTable', 'run_missing', 'paired_effects']
 
 # %% ../nbs/09_few_labels.ipynb #imports
+import base64
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -26,13 +26,13 @@ from scipy.special import expit, logit
 from torch import nn
 
 from .augment import compose
-from .core import TrainingError, import_object, write_atomically
+from .core import DataError, TrainingError, import_object, write_atomically
 from .files import Labels, identities
 from .loop import Callback, State, augments, bce, compute_logits
-from .metrics import accuracy, balanced_accuracy, mean_average_precision, tune_thresholds
-from .recipe import DROPOUT, STRONG, SUPERVISED, TEN_CROP, UNLABELED, Recipe
+from .metrics import accuracy, balanced_accuracy, image_accuracy, mean_average_precision, tune_thresholds
+from .recipe import DROPOUT, STRONG, SUPERVISED, TEN_CROP, UNLABELED, Recipe, run_id
 from .run import Run
-from .stats import add_verdicts, effect_row
+from .stats import add_verdicts, measure_effects
 from .study import make_runs, plan_runs
 
 # %% ../nbs/09_few_labels.ipynb #8f9c9060
@@ -240,109 +240,127 @@ def score_run(
         "seconds": run.metrics["seconds"],
     }
 
+# %% ../nbs/09_few_labels.ipynb #pack
+def _pack(numbers, kind):
+    "Numbers as text."
+    return base64.b64encode(np.asarray(numbers, kind).tobytes()).decode()
+
+
+def _unpack(text, kind):
+    "The numbers that `_pack` made text of."
+    return np.frombuffer(base64.b64decode(text, validate=True), kind)
+
 # %% ../nbs/09_few_labels.ipynb #260699b1
 class ResultsTable:
-    "Paired runs in two small files, which grow run by run, on any machine: a table, and the right answers by test image."
+    "Finished runs in one CSV file, a row each with its right answers by test image; it grows run by run, on any machine."
 
     def __init__(
         self,
-        path: Path,  # of the table, a CSV file; the right answers stand beside it, with the ending .npz
+        path: Path,  # of the CSV file; it need not be there yet; DataError if it isn't such a table
     ):
-        self.path, self.beside = Path(path), Path(path).with_suffix(".npz")
-        self.rows = pd.DataFrame(columns=["method", "seed"])
+        self.path, self.rows, self.right, self.groups = Path(path), pd.DataFrame(columns=["method", "seed"]), {}, None
         if self.path.exists():
-            self.rows = pd.read_csv(self.path, dtype={"method": str})
-        self.right = dict(np.load(self.beside)) if self.beside.exists() else {}
+            self.rows, self.right, self.groups = _read_table(self.path)
 
-    def __contains__(
+    def has(
         self,
         key: tuple[str, int],  # method, seed
-    ) -> bool:
-        "Is there a row of this run?"
-        return f"{key[0]}/{key[1]}" in self.right
+        run: str,  # the run's id
+    ) -> bool:  # TrainingError if another run stands there
+        "Whether the table has the row of a run."
+        if key not in self.right:
+            return False
+        row = self.rows[(self.rows["method"] == key[0]) & (self.rows["seed"] == key[1])].iloc[0]
+        if row["run"] != run:
+            raise TrainingError(f"{self.path}: {key[0]!r} with seed {key[1]} is run {row['run']} ({row['precision']}), but run "
+                                f"{run} is asked for: its recipe has changed. Give the method another name, or remove the row")
+        return True
 
     def image_accuracies(
         self,
         method: str,  # one with a row
         seeds: list[int],  # of its rows
-    ) -> np.ndarray:  # (seeds, test images): the share of right answers
-        "How well each test image was answered about, by each run."
-        return np.array([self.right[f"{method}/{seed}"] for seed in seeds]) / 40
+    ) -> np.ndarray:  # (seeds, test images), in [0, 1]
+        "The share of right answers about each test image, by each run."
+        return np.array([self.right[method, seed] for seed in seeds]) / self.rows["attributes"].iloc[0]
 
     def add(
         self,
-        key: tuple[str, int],  # method, seed
+        key: tuple[str, int],  # method, seed: without a row
         run: Run,  # a finished one
-        labels: Labels,  # of the whole data set
+        labels: Labels,  # of the whole data set; TrainingError if the table is of others
     ):
-        "A run's row, and its right answers; both files are written."
-        groups = identity_groups(labels, run)
-        if not np.array_equal(self.right.setdefault("groups", groups), groups):
+        "Add a run's row, and write the file."
+        groups = np.unique(identities(labels, run.predictions["test_rows"]), return_inverse=True)[1]
+        if self.groups is not None and not np.array_equal(self.groups, groups):
             raise TrainingError(f"{self.path} is of other data: choose another file for these images")
-        self.right["/".join(map(str, key))] = right_answers(run)
-        row = {"method": key[0], "seed": key[1]} | score_run(run) | {"processor": run.machine["processor"]}
+        truth, about = run.predictions["test_truth"], {"precision": run.recipe.precision, "processor": run.machine["processor"]}
+        right = np.rint(truth.shape[1] * image_accuracy(run.predictions["test"], truth)).astype(np.uint8)
+        self.groups, self.right[key] = groups, right
+        row = {"run": run.id, "method": key[0], "seed": key[1]} | score_run(run) | about | {"attributes": truth.shape[1]}
         self.rows = pd.DataFrame([*self.rows.to_dict("records"), row])
-        write_atomically(self.beside, lambda file: save_arrays(file, self.right))
-        write_atomically(self.path, lambda file: self.rows.to_csv(file, index=False))
+        self.write()
+
+    def write(self):
+        "Write the file."
+        right = [_pack(self.right[key], "u1") for key in zip(self.rows["method"], self.rows["seed"])]
+        groups = [_pack(self.groups, "<u4"), *[""] * (len(right) - 1)]  # they are the same for all rows
+        write_atomically(self.path, lambda file: self.rows.assign(right=right, groups=groups).to_csv(file, index=False))
 
 # %% ../nbs/09_few_labels.ipynb #130c5053
-def identity_groups(
-    labels: Labels,  # of the whole data set
-    run: Run,  # a finished one
-) -> np.ndarray:  # (test images,), int16: the same number for the same person; without identities one a picture
-    "Which test images hang together."
-    return np.unique(identities(labels, run.predictions["test_rows"]), return_inverse=True)[1].astype(np.int16)
-
-
-def right_answers(
-    run: Run,  # a finished one
-) -> np.ndarray:  # (test images,), uint8, at most the number of attributes
-    "How many of the answers about each test image are right."
-    return ((run.predictions["test"] > 0.5) == run.predictions["test_truth"]).sum(1).astype(np.uint8)
-
-
-def save_arrays(
-    path: Path,  # of the file
-    arrays: dict[str, np.ndarray],  # name -> array
-):
-    "Write arrays to a file of exactly this name."
-    with open(path, "wb") as file:
-        np.savez_compressed(file, **arrays)
+def _read_table(path):
+    "The rows, the right answers of each, and who is on the test images; or a DataError."
+    try:
+        table = pd.read_csv(path, dtype={"run": str, "method": str})
+        keys = list(zip(table["method"], table["seed"]))
+        right = dict(zip(keys, [_unpack(text, "u1") for text in table.pop("right")]))
+        groups = _unpack(table.pop("groups")[0], "<u4")
+        said = [right[key].mean() / attributes for key, attributes in zip(keys, table["attributes"])]
+        wrong = [key for key in keys if len(right[key]) != len(groups)]
+        wrong += [key for key, one, other in zip(keys, said, table["test_accuracy"]) if not np.isclose(one, other)]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: no table of results ({error}); move it elsewhere to begin a new one") from None
+    if wrong or len(right) < len(table):
+        raise DataError(f"{path}: the row of {(wrong or keys)[0]} contradicts itself or another row; take it out")
+    return table, right, groups
 
 # %% ../nbs/09_few_labels.ipynb #364ec542
 def run_missing(
-    ledger: ResultsTable,  # gets the rows
+    table: ResultsTable,  # gets the rows
     recipes: dict[str, Recipe],  # method -> recipe; their seeds are replaced
     seeds: list[int],  # at least 0 each; `range` will do
     labels: Labels,  # of the whole data set
     folder: Path,  # where finished runs are kept
     progress: bool = True,  # show a bar for each group of runs
-):
+):  # TrainingError if the table has another run of such a method and seed
     "Make the runs that a table lacks, all methods of one seed before the next seed."
-    missing = [(key, recipe) for key, recipe in plan_runs(recipes, seeds, labels).items() if key not in ledger]
+    plan = plan_runs(recipes, seeds, labels)
+    missing = [key for key, recipe in plan.items() if not table.has(key, run_id(recipe, labels.fingerprint))]
     for start in range(0, len(missing), cpu_count()):
-        for key, run in make_runs(dict(missing[start:start + cpu_count()]), labels, Path(folder), progress).items():
-            ledger.add(key, run, labels)
+        part = {key: plan[key] for key in missing[start:start + cpu_count()]}
+        for key, run in make_runs(part, labels, Path(folder), progress).items():
+            table.add(key, run, labels)
 
 # %% ../nbs/09_few_labels.ipynb #e4011ea3
-def _differences(ledger, methods):
+def _differences(table, methods):
     "(seeds, images): how much better the first method is than the second, in the seeds that both have."
-    seeds = [seed for seed in sorted(set(ledger.rows["seed"])) if all((method, seed) in ledger for method in methods)]
-    minuend, subtrahend = (ledger.image_accuracies(method, seeds) for method in methods)
+    seeds = [seed for seed in sorted(set(table.rows["seed"])) if all((method, seed) in table.right for method in methods)]
+    minuend, subtrahend = (table.image_accuracies(method, seeds) for method in methods)
     return minuend - subtrahend
 
 
 def paired_effects(
-    ledger: ResultsTable,  # with some runs
+    table: ResultsTable,  # with some runs
     effects: dict[str, tuple[str, str]],  # effect -> the method with it, and the one without
 ) -> pd.DataFrame:  # a row an effect whose methods share a seed (TrainingError: none): test accuracy, interval, verdict
-    "What each change does, by all seeds that both methods have; corrected for the number of effects."
-    measured = {effect: _differences(ledger, methods) for effect, methods in effects.items()}
-    rows = [{"effect": effect} | effect_row(differences, ledger.right["groups"], "higher")
-            for effect, differences in measured.items() if len(differences)]
-    if not rows:
-        raise TrainingError(f"{ledger.path} has no two of these methods with the same seed: let it grow first")
-    return add_verdicts(pd.DataFrame(rows), "higher")
+    "Measure each change by all seeds that both methods have; corrected for the number of effects."
+    found = {effect: differences for effect, methods in effects.items() if len(differences := _differences(table, methods))}
+    if not found:
+        raise TrainingError(f"{table.path} has no two of these methods with the same seed: make some runs first")
+    rows = pd.concat([measure_effects(differences[None], table.groups, "higher") for differences in found.values()],
+                     ignore_index=True)
+    rows.insert(0, "effect", list(found))
+    return add_verdicts(rows, "higher")
 
 # %% ../nbs/09_few_labels.ipynb #a8e6f941
 EPOCHS = {100: 100, 300: 60, 1000: 40, 3000: 20, 10000: 12}  # labelled images -> epochs

@@ -6,8 +6,8 @@ Docs: https://celeba-nb.github.io/celeba_nb/limits.html.md"""
 
 # %% auto #0
 __all__ = ['FEWEST', 'LIMITS', 'same_person_pairs', 'flip_labels', 'noise_of_pairs', 'seen_accuracy', 'true_accuracy', 'rates',
-           'rate_draws', 'gap_table', 'recall_threshold', 'group_thresholds', 'confident_mistakes', 'label_audit',
-           'calibration_row', 'group_gaps']
+           'gap_table', 'recall_threshold', 'group_thresholds', 'confident_mistakes', 'label_audit', 'calibration_row',
+           'group_gaps']
 
 # %% ../nbs/13_limits.ipynb #imports
 from dataclasses import replace
@@ -17,10 +17,9 @@ import pandas as pd
 
 from .core import ATTRIBUTES
 from .files import SPLITS, Labels, identities
-from .metrics import calibration_error, fit_temperature, image_accuracy, log_loss, rescale
+from .metrics import calibration_error, fit_temperature, image_accuracy, log_loss, rate_draws, rescale
 from .recipe import QUICKEST, Recipe
 from .run import Run
-from .stats import bootstrap_counts
 
 # %% ../nbs/13_limits.ipynb #28daf2e0
 def same_person_pairs(
@@ -74,20 +73,6 @@ def rates(
     "The mean of what was said, over the cases of each column."
     with np.errstate(invalid="ignore"):
         return (said * cases).sum(0) / cases.sum(0)
-
-# %% ../nbs/13_limits.ipynb #0aabe13a
-def rate_draws(
-    said: np.ndarray,  # (images, k), in [0, 1]
-    cases: np.ndarray,  # (images, k), bool
-    who: np.ndarray,  # (images,): the identity of each
-    repeats: int = 2000,  # imagined test sets
-    seed: int = 0,  # of the random numbers: the same seed and people draw the same test sets
-) -> np.ndarray:  # (repeats, k); NaN where a draw has no case
-    "The rates on test sets that are made by drawing whole people, with replacement."
-    hits, counted = (pd.DataFrame(part.astype(float)).groupby(who).sum().to_numpy() for part in (said * cases, cases))
-    drawn = bootstrap_counts(np.random.default_rng(seed), len(hits), repeats)
-    with np.errstate(invalid="ignore"):
-        return (drawn @ hits) / (drawn @ counted)
 
 # %% ../nbs/13_limits.ipynb #5eeea210
 FEWEST = 10  # cases in a group; with fewer, no gap is given

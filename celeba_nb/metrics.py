@@ -7,7 +7,7 @@ Docs: https://celeba-nb.github.io/celeba_nb/metrics.html.md"""
 # %% auto #0
 __all__ = ['confusion_counts', 'attribute_accuracy', 'accuracy', 'image_accuracy', 'majority_guess', 'majority_accuracy',
            'attribute_balanced_accuracy', 'balanced_accuracy', 'average_precision', 'mean_average_precision',
-           'calibration_error', 'calibration_curve', 'bootstrap_means', 'bootstrap_interval', 'resampling_unit',
+           'calibration_error', 'calibration_curve', 'rate_draws', 'bootstrap_interval', 'resampling_unit',
            'metrics_table', 'rescale', 'log_loss', 'fit_temperature', 'tune_thresholds']
 
 # %% ../nbs/04_metrics.ipynb #imports
@@ -18,6 +18,8 @@ import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 from torchmetrics.functional import classification as tm
+
+from .stats import bootstrap_blocks, group_sums
 
 # %% ../nbs/04_metrics.ipynb #bfc4ecb9
 def _check_truth(truth):
@@ -57,14 +59,19 @@ def confusion_counts(
     counts = tm.multilabel_stat_scores(*tensors, threshold=0.5, average=None, validate_args=False)
     return counts.reshape(-1, 5)[:, :4].T.numpy()  # the fifth is how many images have the attribute
 
+# %% ../nbs/04_metrics.ipynb #right-decisions
+def _right(probabilities, truth):
+    "Which decisions are right, (n, attributes)."
+    p, y = _check(probabilities, truth)
+    return (p > 0.5) == y
+
 # %% ../nbs/04_metrics.ipynb #b5ab0eeb
 def attribute_accuracy(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
 ) -> np.ndarray:  # (attributes,), each in [0, 1]
     "For each attribute the share of images on which the decision is right."
-    tp, fp, tn, fn = confusion_counts(probabilities, truth)
-    return (tp + tn) / (tp + fp + tn + fn)
+    return _right(probabilities, truth).mean(0)
 
 # %% ../nbs/04_metrics.ipynb #79f275e6
 def accuracy(
@@ -72,7 +79,7 @@ def accuracy(
     truth: np.ndarray,  # (n, attributes), bool
 ) -> float:  # in [0, 1]
     "The share of all decisions, over images and attributes, that are right; yes is a probability above 0.5."
-    return float(attribute_accuracy(probabilities, truth).mean())
+    return float(_right(probabilities, truth).mean())
 
 # %% ../nbs/04_metrics.ipynb #05b04d2f
 def image_accuracy(
@@ -80,8 +87,7 @@ def image_accuracy(
     truth: np.ndarray,  # (n, attributes), bool
 ) -> np.ndarray:  # (n,), each in [0, 1]
     "For each image the share of its attributes on which the decision is right."
-    p, y = _check(probabilities, truth)
-    return ((p > 0.5) == y).mean(1)
+    return _right(probabilities, truth).mean(1)
 
 # %% ../nbs/04_metrics.ipynb #a7a3778a
 def majority_guess(
@@ -176,31 +182,32 @@ def calibration_curve(
 
 # %% ../nbs/04_metrics.ipynb #f1b2e51e
 def _check_values(values, groups):
-    "The values, and for each the number of its group, or a ValueError."
+    "The values, and the group of each, or a ValueError."
     v = np.asarray(values, dtype=float)
     g = np.arange(v.size) if groups is None else np.asarray(groups)
     if v.ndim != 1 or g.shape != v.shape:
         raise ValueError(f"values {v.shape} and groups {g.shape}: both should be (images,)")
     if not np.isfinite(v).all():
         raise ValueError("values hold NaN or infinity")
-    numbers = np.unique(g, return_inverse=True)[1]
-    if v.size == 0 or numbers.max() == 0:
+    if len(np.unique(g)) < 2:
         raise ValueError("there is one group or none: resampling needs two or more")
-    return v, numbers
+    return v, g
 
 # %% ../nbs/04_metrics.ipynb #c799f04c
-def bootstrap_means(
-    values: np.ndarray,  # (images,), one finite value each
-    groups: np.ndarray | None = None,  # (images,), the identity of each; None: each image stands alone
-    n: int = 2000,  # how many test sets to imagine
-    seed: int = 0,  # of the random numbers, at least 0
-) -> np.ndarray:  # (n,), the mean of each imagined test set
-    "Means of test sets made by drawing whole groups, with replacement, from the one there is."
-    v, numbers = _check_values(values, groups)
-    sums, sizes = np.bincount(numbers, v), np.bincount(numbers)
-    rng = np.random.default_rng(seed)
-    draws = (rng.integers(len(sums), size=len(sums)) for _ in range(n))
-    return np.array([sums[drawn].sum() / sizes[drawn].sum() for drawn in draws])
+def rate_draws(
+    values: np.ndarray,  # (images, k), in any unit
+    cases: np.ndarray,  # (images, k), bool: which of them count
+    groups: np.ndarray,  # (images,): the identity of each
+    repeats: int = 2000,  # how many test sets to imagine
+    seed: int = 0,  # of the random numbers, at least 0: the same seed and groups draw the same test sets
+    one_by_one: bool = False,  # as for `celeba_nb.stats.bootstrap_counts`
+) -> np.ndarray:  # (repeats, k): the mean of the cases of each imagined test set; NaN where it has none
+    "Means on test sets made by drawing whole groups, with replacement, from the one there is."
+    hits, sizes = group_sums(np.where(cases, values, 0.0).T, groups)
+    counted = group_sums(np.asarray(cases, float).T, groups)[0]
+    blocks = bootstrap_blocks(np.random.default_rng(seed), len(sizes), repeats, one_by_one)
+    with np.errstate(invalid="ignore"):
+        return np.concatenate([(drawn @ hits.T) / (drawn @ counted.T) for drawn in blocks])
 
 # %% ../nbs/04_metrics.ipynb #e55bdfe9
 def bootstrap_interval(
@@ -210,10 +217,12 @@ def bootstrap_interval(
     n: int = 2000,  # how many test sets to imagine
     seed: int = 0,  # of the random numbers, at least 0
 ) -> tuple[float, float]:  # (low, high), in the unit of the values
-    "An interval for the mean of the values: the middle `level` of what `bootstrap_means` gives."
+    "An interval for the mean of the values: the middle `level` of imagined test sets."
     if not 0 < level < 1:
         raise ValueError(f"level {level}: should lie between 0 and 1, as 0.95 does")
-    low, high = np.quantile(bootstrap_means(values, groups, n, seed), [(1 - level) / 2, (1 + level) / 2])
+    v, g = _check_values(values, groups)
+    means = rate_draws(v[:, None], np.ones((len(v), 1), bool), g, n, seed, one_by_one=True)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 # %% ../nbs/04_metrics.ipynb #d1eacd9b
@@ -237,7 +246,7 @@ def metrics_table(
         raise ValueError(f"{len(names)} attribute names for {len(by_attribute)} columns")
     return {
         "images": len(truth),
-        "accuracy": float(by_attribute.mean()),
+        "accuracy": accuracy(probabilities, truth),
         "balanced_accuracy": balanced_accuracy(probabilities, truth),
         "mean_average_precision": mean_average_precision(probabilities, truth),
         "majority_accuracy": majority_accuracy(train_truth, truth),

@@ -26,7 +26,7 @@ from celeba_nb.core import WriteError
 from celeba_nb.files import read_celeba
 from celeba_nb.images import ImageCache
 from celeba_nb.sketch import make_sketch
-from celeba_nb.study import PairedRuns, study_recipes
+from celeba_nb.study import Study, study_recipes
 
 FULL = os.environ.get("CELEBA_NB_FAULTS") == "full"
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and forks are Unix's")
@@ -402,7 +402,7 @@ def test_damaged_images_are_made_anew(place, tmp_path, figure):
 def test_damaged_records_are_made_again(place, tmp_path, monkeypatch, figure):
     labels = read_celeba(place / "faces")
     recipes = {"a": train.Recipe(train_images=8, size=16, epochs=1, threads=1, precision="float32", memory_format="channels_last")}
-    runs = PairedRuns(recipes, 1, tmp_path / "runs").run(labels, progress=False, weights=True)
+    runs = Study(recipes, 1, tmp_path / "runs").run(labels, progress=False, weights=True)
     (name,) = [path.name for path in (tmp_path / "runs").iterdir()]
     record, whole, chance, kinds = tmp_path / "runs" / name, runs.runs["a", 0], draw("records"), Counter()
     weights = (record / "weights.safetensors").read_bytes()
@@ -411,7 +411,7 @@ def test_damaged_records_are_made_again(place, tmp_path, monkeypatch, figure):
     for turn in range(times(20, 500)):
         file = sorted(record.iterdir())[turn % len(list(record.iterdir()))]
         kinds[f"{file.name}: {spoil(file, chance)}"] += 1
-        again, said = warned(PairedRuns(recipes, 1, tmp_path / "runs").run, labels, progress=False, weights=True)
+        again, said = warned(Study(recipes, 1, tmp_path / "runs").run, labels, progress=False, weights=True)
         if said or file.name != "SHA256SUMS":  # between a checksum and a name, a bit may flip and nothing is lost
             assert len(said) == 1 and str(record) in said[0] and "made again" in said[0], (file.name, said)
         assert train.differences(whole, again.runs["a", 0]) == {}

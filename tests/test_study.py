@@ -62,7 +62,7 @@ def test_stopped_study(faces, tmp_path, stop):
 GROWING = """
 import sys
 from joblib import parallel_config
-from celeba_nb.study import PairedRuns
+from celeba_nb.study import Study
 from celeba_nb.files import read_celeba
 from celeba_nb.sketch import draw_all, plan_faces
 from celeba_nb.recipe import Recipe
@@ -72,7 +72,7 @@ labels = read_celeba(sys.argv[1])
 with parallel_config(n_jobs=2):
     for size in (16, 128):  # the second uses some 500 MB more
         sizes = {"a": Recipe(train_images=64, size=size, epochs=1, threads=1, precision="float32", memory_format="channels_last")}
-        PairedRuns(sizes, 6, sys.argv[2]).run(labels, progress=False)
+        Study(sizes, 6, sys.argv[2]).run(labels, progress=False)
 """
 
 
