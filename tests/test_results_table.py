@@ -24,8 +24,9 @@ def made_up_run(name, seed, attributes=40, first_row=0):
     said = {key: np.where(rng.random(truth.shape) < 0.8, truth, ~truth) * 0.8 + 0.1 for key in ("test", "test_mirrored", "valid")}
     right = ((said["test"] > 0.5) == truth).mean()
     metrics = {"valid_accuracy": 0.8, "valid_loss": 0.4, "test_accuracy": right, "seconds": 1 / 3}
+    rows = np.arange(first_row, first_row + 20)
     return SimpleNamespace(id=name, metrics=metrics, machine={"processor": "made up"}, recipe=Recipe(precision="float32"),
-                           predictions=said | {"test_rows": np.arange(first_row, first_row + 20), "test_truth": truth, "valid_truth": truth})
+                           predictions=said | {"test_rows": rows, "test_truth": truth, "valid_truth": truth})
 
 
 @pytest.fixture
