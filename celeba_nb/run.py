@@ -41,8 +41,6 @@ from .files import Labels
 from .images import RESIZE
 from celeba_nb.loop import (
     MEMORY_FORMATS,
-    SINGLE_PROCESS,
-    SingleProcess,
     State,
     best_device,
     best_memory_format,
@@ -192,13 +190,12 @@ def finish(
     state: State,  # of the run, as it is
     batches: dict[str, Batches],  # "valid" and "test"
     labels: Labels,  # of the whole data set
-    process: SingleProcess = SINGLE_PROCESS,  # who looks at them
 ) -> Run:
     "Predict for the validation and the test images, and gather what a run leaves."
     net, recipe, valid = state.eval_net, state.recipe, state.valid_logits
-    logits = {"valid": process.logits(net, batches["valid"], recipe) if valid is None else valid}
-    logits["test"] = process.logits(net, batches["test"], recipe)
-    logits["test_mirrored"] = process.logits(net, batches["test"], recipe, mirrored=True)
+    logits = {"valid": state.process.logits(net, batches["valid"], recipe) if valid is None else valid}
+    logits["test"] = state.process.logits(net, batches["test"], recipe)
+    logits["test_mirrored"] = state.process.logits(net, batches["test"], recipe, mirrored=True)
     predictions = {key: torch.sigmoid(value).numpy() for key, value in logits.items()}
     for split in ("valid", "test"):
         truth = batches[split].truth

@@ -133,13 +133,12 @@ def train(
     cache = cache or ImageCache(labels, recipe.size, rows=np.concatenate(list(rows.values())),
                                 progress=progress and process.writes)
     train_batches, batches = make_batches(recipe, cache, rows)
-    state.unlabeled = batches.get("unlabeled")
+    state.unlabeled, state.process = batches.get("unlabeled"), process
     checkpoint = None if folder is None else Checkpoint(checkpoint_path(folder), name, every)
     with cpu_threads(recipe.threads), deterministic_convolutions(), run_lock(Path(folder)) if writes else nullcontext():
         _resume(state, checkpoint)
-        fit(state, train_batches, batches["valid"], _all_callbacks(recipe, progress, callbacks, checkpoint, process.writes),
-            process)
-        run = finish(state, batches, labels, process)
+        fit(state, train_batches, batches["valid"], _all_callbacks(recipe, progress, callbacks, checkpoint, process.writes))
+        run = finish(state, batches, labels)
         if writes:
             save(run, folder)
             checkpoint.path.unlink(missing_ok=True)
