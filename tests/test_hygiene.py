@@ -261,6 +261,9 @@ def test_no_large_files_and_no_images_of_faces():
         name = path.relative_to(ROOT).as_posix()
         limit = 6_000_000 if path.suffix == ".ipynb" else 500_000
         assert path.stat().st_size <= limit, f"{name}: {path.stat().st_size:,} bytes"
+        if name.startswith("tests/old_records/"):  # of sketch faces, as earlier versions wrote them
+            assert path.stat().st_size <= 20_000, name
+            continue
         assert path.suffix not in {".pt", ".pth", ".pkl", ".npy", ".npz", ".safetensors", ".zip", ".parquet"}, name
         if path.suffix.lower() in {".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".svg"}:
             assert name in readme or name == "tests/sketch_faces.png", f"{name}: README does not show it"
