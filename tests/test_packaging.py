@@ -1,4 +1,5 @@
 """The wheel holds the package and nothing else, and works with the runtime requirements alone."""
+import os
 import subprocess
 import sys
 import venv
@@ -108,7 +109,8 @@ def test_runtime_has_no_development_tool(python, name, tmp_path):
 def test_imports_outside_the_source_tree(python, tmp_path):
     code = "import sys, importlib\nfor name in sys.argv[1:]: print(importlib.import_module(name).__file__)"
     names = [f"{PACKAGE}.{module}" for module in MODULES]
-    found = subprocess.run([python, "-c", code, *names], cwd=tmp_path, capture_output=True, text=True)
+    outside = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    found = subprocess.run([python, "-c", code, *names], cwd=tmp_path, env=outside, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
     assert all(Path(line).is_relative_to(python.parent.parent) for line in found.stdout.splitlines()), found.stdout
     assert found.stdout.count("\n") == len(MODULES) > 0

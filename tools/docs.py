@@ -264,7 +264,7 @@ def title_cell(cell, path, module):
 def convert(path, nb):
     "A page for MyST-NB from a notebook that nbdev has processed."
     module = module_of(read(path))
-    prose, section, documented, cells = "", "", [], []
+    prose, section, documented, cells, placed = "", "", [], [], set()
     for i, cell in enumerate(nb["cells"]):
         text, directives = source(cell), dict(DIRECTIVE.findall(source(cell)))
         if i == 0:
@@ -282,7 +282,8 @@ def convert(path, nb):
             said = "# Slow: not run for this page.\n" if "slow" in directives else ""
             cell["source"] = said + DIRECTIVE.sub("", text).strip("\n")
             cell["metadata"] = {"mystnb": {"image": {"alt": alternative(text, prose, section)}}}
-            values = constants(text) if "exports" in directives else []
+            values = [name for name in constants(text) if "exports" in directives and name not in placed]
+            placed.update(values)
             if values:
                 places = [directive("data", value, [f":module: {PACKAGE}.{module}"], "") for value in values]
                 cells.append(markdown({"id": f"{cell['id']}-data"}, "\n\n".join(places)))
