@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import psutil
@@ -94,6 +95,8 @@ def _notebook(path, env, printed, flags):
     from nbdev.test import test_nb
 
     matplotlib.use("Agg")
+    for category in (DeprecationWarning, FutureWarning):
+        warnings.filterwarnings("error", category=category, module=PACKAGE)  # the package calls nothing deprecated
     passed, _ = test_nb(path, skip_flags=["slow"], force_flags=flags.split())
     sys.exit(not passed)
 
