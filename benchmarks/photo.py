@@ -1,6 +1,7 @@
 r"""How well are faces found and aligned in photos? Aligned test images of CelebA, put anywhere in a canvas, found again.
 
-    celeba-nb train --root "$CELEBA_ROOT" --model celeba_nb.speed.SmallResNet --size 64 --epochs 12 --lr 0.002 \
+    celeba-nb train --root "$CELEBA_ROOT" --model celeba_nb.model.ResNet \
+        --model-args '{"channels": [16, 48, 96, 128]}' --size 64 --epochs 12 --lr 0.002 \
         --schedule cosine --optimizer AdamW --weight-decay 0.05 --augment celeba_nb.augment.compose --augment-args \
         '{"steps": [["celeba_nb.augment.random_flip", {}], ["celeba_nb.augment.random_affine", {}]]}' --out runs/photo
     python benchmarks/photo.py --root "$CELEBA_ROOT" --model runs/photo --out nbs/results
@@ -22,12 +23,11 @@ import pandas as pd
 from PIL import Image
 from scipy.optimize import minimize
 
-from celeba_nb.core import progress_bar
+from celeba_nb.core import IMAGE_SIZE, progress_bar
 from celeba_nb.data import find_root
 from celeba_nb.files import read_celeba
 from celeba_nb.metrics import bootstrap_interval
 from celeba_nb.photo import (
-    ALIGNED_FRAME,
     FRAME_POINTS,
     align,
     centre_crop,
@@ -117,7 +117,7 @@ def one_photo(labels, row):
     began = time.process_time()
     faces = find_faces(photo)
     seconds = time.process_time() - began
-    squeezed = np.asarray(Image.fromarray(photo).resize(ALIGNED_FRAME, Image.Resampling.BOX))
+    squeezed = np.asarray(Image.fromarray(photo).resize(IMAGE_SIZE, Image.Resampling.BOX))
     pictures = {"official": image, "true transform": warp_crop(photo, place.inverse()), "centre crop": centre_crop(photo).picture,
                 "whole photo squeezed": squeezed}
     about = {"row": int(row), "way": "none", "faces": len(faces), "seconds": seconds, "scale": abs(place.turn),

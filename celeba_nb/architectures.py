@@ -38,25 +38,25 @@ def pooled_cnn(
     grid: int = 1,  # places along each side that the last map is averaged to
     attributes: int = 40,  # logits that come out
 ) -> AttributeCNN:  # with other features and another head
-    "The study's network with batch normalisation, and with averages in place of the hidden layer."
+    "The study's network with batch normalisation, and average pooling in place of the hidden layer."
     net = norm_cnn(size, channels, hidden=1, attributes=attributes)
     net.head = pooled_head(channels[-1], grid, attributes=attributes)
     return net
 
 # %% ../nbs/08_architectures.ipynb #e9cf97ef
 class Plain(Residual):
-    "The two convolutions of a residual block, without the addition."
+    "The two convolutions of a residual block without the addition."
 
     def forward(
         self,
         x: torch.Tensor,  # (n, channels, h, w)
     ) -> torch.Tensor:  # the same shape
-        "What was found, without what came in."
+        "The result of the convolutions alone."
         return self.body(x)
 
 
 class PlainNet(ResNet):
-    "`ResNet` without its additions: as many layers and weights, no short cuts."
+    "`ResNet` without its skip connections: the same layers and weights."
 
     block = Plain
 
@@ -65,7 +65,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of
 
 
 class ToImageNet(nn.Module):
-    "From [-1, 1] to the scale that torchvision's pretrained weights were trained on."
+    "Convert images from [-1, 1] to the scale that torchvision's pretrained weights expect."
 
     def __init__(self):
         super().__init__()
@@ -100,7 +100,7 @@ def pretrained_backbone(
     name: str,  # one of NETWORKS
     weights: str | None = None,  # None: random; "DEFAULT": torchvision's best, downloaded once
 ) -> nn.Module:  # with 1,000 classes; TrainingError for other names or weights, or where the download fails
-    "A network of torchvision as it is."
+    "Build a network of torchvision, with random or pretrained weights."
     if name not in NETWORKS or weights not in (None, "DEFAULT"):
         raise TrainingError(f"there is no {name!r} with weights={weights!r}: take one of {', '.join(NETWORKS)}, "
                             'and None or "DEFAULT"')
@@ -119,7 +119,7 @@ def torchvision_net(
     weights: str | None = None,  # None: random; "DEFAULT": pretrained on ImageNet, downloaded once
     attributes: int = 40,  # logits that come out
 ) -> nn.Module:  # takes (n, 3, size, size) in [-1, 1], gives (n, attributes)
-    "A network of torchvision with a last layer for our attributes."
+    "A network of torchvision whose last layer gives the attributes' logits."
     net = pretrained_backbone(name, weights)
     place, last = [(place, layer) for place, layer in net.named_modules() if isinstance(layer, nn.Linear)][-1]
     net.set_submodule(place, nn.Linear(last.in_features, attributes))
@@ -133,7 +133,7 @@ def training_memory(
     net: nn.Module,  # any network, in training mode
     x: torch.Tensor,  # (n, 3, size, size), a batch as it is trained with
 ) -> tuple[float, float]:  # MB of weights, gradients and Adam's moments; MB that are kept for the backward pass
-    "What one training step holds in memory, at least."
+    "The least memory that one training step needs, in MB."
     kept = {}
 
     def keep(tensor):

@@ -23,7 +23,7 @@ def random_flip(
     generator: torch.Generator | None,  # where the chance comes from, on the CPU; None: torch's own
     p: float = 0.5,  # the chance of each image, in [0, 1]
 ) -> torch.Tensor:  # the same shape and memory layout
-    "Mirror each image of a batch, left to right, with probability p."
+    "Flip each image of a batch, left to right, with probability p."
     chosen = (torch.rand(len(x), generator=generator) < p).to(x.device)
     return torch.where(chosen[:, None, None, None], x.flip(-1), x)
 
@@ -34,17 +34,17 @@ def uniform(
     low: float,  # no number is below
     high: float,  # nor above
 ) -> torch.Tensor:  # (b,), float32, where x is
-    "One random number for each image of a batch, uniform between two bounds."
+    "One uniform random number for each image of a batch."
     return (low + (high - low) * torch.rand(len(x), generator=generator)).to(x.device)
 
 # %% ../nbs/07_augment.ipynb #d5d0c3a1
 def _laid_out_like(new, x):
-    "The new batch in the old one's order of memory."
+    "A batch in the memory format of another."
     return torch.empty_like(x).copy_(new)
 
 
 def _reflect(index, n):
-    "Addresses beyond 0..n-1, sent back at the border: -1 becomes 1, and n becomes n-2."
+    "Reflect indices beyond 0..n-1 at the border: -1 becomes 1, and n becomes n-2."
     return (n - 1) - ((n - 1) - index.abs()).abs()
 
 # %% ../nbs/07_augment.ipynb #b9079a0f
@@ -53,7 +53,7 @@ def shift_by(
     down: torch.Tensor,  # (b,), int64: pixels that each image moves down; above -h and below h
     right: torch.Tensor,  # (b,), int64: and to the right; above -w and below w
 ) -> torch.Tensor:  # the same shape and memory layout
-    "Move each image by its own whole number of pixels; what comes in at the border is a reflection."
+    "Shift each image by its own whole number of pixels, with reflection at the border."
     h, w = x.shape[-2:]
     image = torch.arange(len(x), device=x.device)[:, None, None]
     rows = _reflect(torch.arange(h, device=x.device) - down[:, None], h)[:, :, None]
@@ -66,7 +66,7 @@ def random_shift(
     generator: torch.Generator | None,  # where the chance comes from, on the CPU; None: torch's own
     share: float = 1 / 16,  # of the height and width: the farthest that an image moves, in [0, 1)
 ) -> torch.Tensor:  # the same shape and memory layout
-    "A shifted crop: move each image by its own few pixels, in both directions."
+    "Shift each image by its own few pixels, in both directions."
     down, right = (uniform(x, generator, -share * n, share * n).round().long() for n in x.shape[-2:])
     return shift_by(x, down, right)
 
@@ -77,7 +77,7 @@ def affine_matrix(
     down: torch.Tensor,  # (b,): shift, as a share of the height
     right: torch.Tensor,  # (b,): shift, as a share of the width
 ) -> torch.Tensor:  # (b, 2, 3): where each pixel of the new image comes from, in coordinates from -1 to 1
-    "The matrices of a turn, a change of scale and a shift, from the new image back to the old one."
+    "Affine matrices of rotation, scale and shift, from the new image back to the old one."
     angle = torch.deg2rad(degrees)
     cos, sin = angle.cos() / scale, angle.sin() / scale
     back = torch.stack([torch.stack([cos, sin], 1), torch.stack([-sin, cos], 1)], 1)  # (b, 2, 2)
@@ -88,7 +88,7 @@ def warp(
     x: torch.Tensor,  # (b, 3, h, w), h = w
     matrix: torch.Tensor,  # (b, 2, 3), as `affine_matrix` gives it
 ) -> torch.Tensor:  # the same shape and memory layout
-    "Fetch each pixel from where its image's matrix says; what comes in at the border is a reflection."
+    "Apply an affine matrix to each image, with reflection at the border."
     grid = F.affine_grid(matrix, x.shape, align_corners=False)
     return _laid_out_like(F.grid_sample(x, grid, padding_mode="reflection", align_corners=False), x)
 
@@ -100,7 +100,7 @@ def random_affine(
     scale: float = 0.08,  # the largest change of scale: up to so much smaller or larger, in [0, 1)
     shift: float = 0.08,  # the largest shift, as a share of the size
 ) -> torch.Tensor:  # the same shape and memory layout
-    "Turn, scale and shift each image by its own amounts."
+    "Rotate, scale and shift each image by its own random amounts."
     bounds = [(-degrees, degrees), (1 - scale, 1 + scale), (-shift, shift), (-shift, shift)]
     return warp(x, affine_matrix(*[uniform(x, generator, *bound) for bound in bounds]))
 
@@ -119,7 +119,7 @@ def color_jitter(
     contrast: torch.Tensor,  # (b,), at least 0: 0 is one grey for the whole picture, 1 as it was
     saturation: torch.Tensor,  # (b,), at least 0: 0 is black-and-white, 1 as it was
 ) -> torch.Tensor:  # the same shape and memory layout; it may leave [-1, 1]
-    "Change brightness, contrast and colour of each image by its own factors."
+    "Change brightness, contrast and saturation of each image by its own factors."
     brightness, contrast, saturation = (factor[:, None, None, None] for factor in (brightness, contrast, saturation))
     x = (x + 1) * brightness - 1
     x = torch.lerp(_gray(x).mean((2, 3), keepdim=True), x, contrast)
@@ -133,7 +133,7 @@ def random_color(
     contrast: float = 0.3,  # likewise
     saturation: float = 0.3,  # likewise
 ) -> torch.Tensor:  # the same shape and memory layout; it may leave [-1, 1]
-    "Another light for each image: brightness, contrast and saturation by random factors."
+    "Change brightness, contrast and saturation of each image by random factors."
     return color_jitter(x, *[uniform(x, generator, 1 - most, 1 + most) for most in (brightness, contrast, saturation)])
 
 # %% ../nbs/07_augment.ipynb #09ce2e0b
@@ -142,14 +142,14 @@ def random_blur(
     generator: torch.Generator | None,  # where the chance comes from, on the CPU; None: torch's own
     share: float = 1 / 64,  # of the size: the standard deviation of the blur, above 0
 ) -> torch.Tensor:  # the same shape and memory layout
-    "Out of focus: mix each image, by its own amount, with its blurred copy."
+    "Mix each image, by its own random amount, with its blurred copy."
     sigma = share * x.shape[-1]
     blurred = v2.functional.gaussian_blur(x, 2 * int(3 * sigma + 0.5) + 1, sigma)
     return torch.lerp(x, blurred, uniform(x, generator, 0, 1)[:, None, None, None])
 
 # %% ../nbs/07_augment.ipynb #72f87e98
 def _strip(centre, side, n):
-    "Which of n places lie within half a side of the centre, (b, n)."
+    "Which of n pixels lie within half a side of the centre, (b, n)."
     place = torch.arange(n, device=centre.device) + 0.5
     return (place - centre[:, None]).abs() < side / 2
 
@@ -160,7 +160,7 @@ def cut_square(
     right: torch.Tensor,  # (b,): and from the left
     share: float,  # side of the square as a share of height and width, in [0, 1]
 ) -> torch.Tensor:  # the same shape and memory layout
-    "Lay a mid-grey square on each image, at its own place."
+    "Cover a square of each image, at its own place, with mid-grey."
     h, w = x.shape[-2:]
     hidden = _strip(down, share * h, h)[:, None, :, None] & _strip(right, share * w, w)[:, None, None, :]
     return _laid_out_like(x.masked_fill(hidden, 0), x)
@@ -171,7 +171,7 @@ def random_cutout(
     generator: torch.Generator | None,  # where the chance comes from, on the CPU; None: torch's own
     share: float = 3 / 8,  # side of the square as a share of height and width, in [0, 1]
 ) -> torch.Tensor:  # the same shape and memory layout
-    "Lay a mid-grey square on each image, at a random place (DeVries and Taylor, 2017)."
+    "Cover a square of each image, at a random place, with mid-grey (DeVries and Taylor, 2017)."
     return cut_square(x, *[uniform(x, generator, 0, n) for n in x.shape[-2:]], share)
 
 # %% ../nbs/07_augment.ipynb #5fd31c00
@@ -179,7 +179,7 @@ def trivial_augment(
     x: torch.Tensor,  # (b, 3, h, w), in [-1, 1]; outside it is clamped
     generator: torch.Generator | None,  # where the chance comes from, on the CPU; None: torch's own
 ) -> torch.Tensor:  # the same shape and memory layout, in steps of 1/127.5
-    "One of torchvision's 14 changes for each image, at random and of a random strength (Müller and Hutter, 2021)."
+    "Apply one of torchvision's 14 transforms to each image, at random strength (Müller and Hutter, 2021)."
     policy = v2.TrivialAugmentWide(interpolation=v2.InterpolationMode.BILINEAR)
     seed = int(torch.randint(2**62, (), generator=generator))
     with torch.random.fork_rng(devices=[]):
@@ -206,7 +206,7 @@ def compose(
     generator: torch.Generator | None,  # where the chance comes from, on the CPU; None: torch's own
     steps: list,  # of [dotted name, {its other arguments}], in this order
 ) -> torch.Tensor:  # the same shape and memory layout
-    "Several augmentations, one after the other."
+    "Apply several augmentations, one after the other."
     for name, arguments in steps:
         x = import_object(name)(x, generator, **arguments)
     return x

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 # %% ../nbs/02_model.ipynb #26a6f15d
 def conv_block(
@@ -30,7 +31,7 @@ def check_size(
     size: int,  # height and width of the images, in pixels
     blocks: int,  # how many blocks halve it
 ) -> None:  # ValueError where halving would leave a remainder
-    "Refuse a size that can't be halved `blocks` times."
+    "Validate an image size: it must be divisible by 2**blocks."
     if size < 1 or size % 2**blocks:
         raise ValueError(f"size is {size}, but {blocks} blocks halve it: take a multiple of {2**blocks}")
 
@@ -39,7 +40,7 @@ def check_images(
     x: torch.Tensor,  # what should be a batch of images
     size: int,  # height and width that the network was built for, in pixels
 ) -> None:  # ValueError that says what x is, and what it should be
-    "Refuse a batch that isn't of floats and of shape (n, 3, size, size)."
+    "Validate a batch of images: floats of shape (n, 3, size, size)."
     if x.shape[1:] != (3, size, size):
         raise ValueError(f"x has shape {tuple(x.shape)}, but this network takes (n, 3, {size}, {size})")
     if not x.is_floating_point():
@@ -76,12 +77,12 @@ class AttributeCNN(nn.Module):
 def count_parameters(
     net: nn.Module,  # any network or layer
 ) -> int:  # weights and biases, each counted once
-    "How many numbers training has to find."
+    "Count the parameters of a network."
     return sum(p.numel() for p in net.parameters())
 
 # %% ../nbs/02_model.ipynb #afffbb15
 class ReceptiveField(NamedTuple):
-    "What the units of a layer can see, along one side of the image."
+    "The receptive field of a layer's units, along one side of the image."
 
     size: int  # pixels across
     stride: int  # pixels between the fields of neighbouring units
@@ -99,7 +100,7 @@ class ReceptiveField(NamedTuple):
 def side(
     value: int | tuple[int, int],  # as a layer keeps it: 3, or (3, 3); ValueError for (3, 5) or "same"
 ) -> int:  # the number for one side
-    "A kernel's, stride's or padding's number, equal for rows and columns."
+    "Kernel size, stride or padding as one number for rows and columns."
     numbers = {value} if isinstance(value, int) else set(value)
     if len(numbers) != 1:
         raise ValueError(f"{value!r} isn't one number for rows and columns: can't tell the receptive field")
@@ -109,7 +110,7 @@ def side(
 def layer_window(
     layer: nn.Module,  # convolution, pooling, ReLU or batch norm; ValueError for others
 ) -> tuple[int, int, int]:  # kernel size, stride and padding, in units of the layer's input
-    "How far a layer looks: (1, 1, 0) for one that treats each place by itself."
+    "Kernel size, stride and padding of a layer; (1, 1, 0) for one that treats each place by itself."
     if isinstance(layer, (nn.ReLU, nn.BatchNorm2d)):
         return 1, 1, 0
     if not isinstance(layer, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)):
@@ -134,7 +135,7 @@ def receptive_field(
 def evaluating(
     net: nn.Module,  # any network
 ) -> Iterator[nn.Module]:  # the same network, in evaluation mode inside the `with` block
-    "Evaluation mode for a while; afterwards each layer's own mode is restored, even after an error."
+    "Switch a network to evaluation mode, and restore each layer's own mode afterwards, even after an error."
     modes = [(module, module.training) for module in net.modules()]
     net.eval()
     try:
@@ -159,12 +160,12 @@ def conv_bn(
     pool: bool = False,  # halve height and width
 ) -> nn.Sequential:
     "Convolution (3×3), batch normalisation and ReLU, with pooling after the convolution if asked for."
-    shrink = [nn.MaxPool2d(2)] if pool else []
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), *shrink, nn.BatchNorm2d(outputs), nn.ReLU())
+    pooling = [nn.MaxPool2d(2)] if pool else []
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), *pooling, nn.BatchNorm2d(outputs), nn.ReLU())
 
 
 class Residual(nn.Module):
-    "Two convolutions, whose result is added to what came in."
+    "Residual block: two convolutions, whose result is added to their input."
 
     def __init__(
         self,
@@ -177,34 +178,34 @@ class Residual(nn.Module):
         self,
         x: torch.Tensor,  # (n, channels, h, w)
     ) -> torch.Tensor:  # the same shape
-        "What came in, and what was found."
+        "The input plus the result of the convolutions."
         return x + self.body(x)
 
 # %% ../nbs/02_model.ipynb #ee3867f7
 def stem(
     outputs: int,  # channels that go out
 ) -> nn.Sequential:  # takes (n, 3, h, w), gives (n, outputs, h/2, w/2)
-    "The first convolution: 4×4 kernels that look at every second pixel, batch normalisation and ReLU."
+    "The first convolution (4×4, stride 2), batch normalisation and ReLU."
     return nn.Sequential(nn.Conv2d(3, outputs, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
 
 # %% ../nbs/02_model.ipynb #dd133348
 def pooled_head(
-    channels: int,  # of the last map
-    grid: int = 1,  # places along each side that the map is averaged to
-    drop: float = 0.0,  # share of the averages that training hides at random, in [0, 1)
+    channels: int,  # of the last feature map
+    grid: int = 1,  # height and width that the map is averaged to
+    drop: float = 0.0,  # dropout before the linear layer, in [0, 1)
     attributes: int = 40,  # logits that come out
 ) -> nn.Sequential:  # takes (n, channels, h, w), gives (n, attributes)
-    "The mean of each channel over each of grid×grid parts of the map, then one linear layer."
-    hide = [nn.Dropout(drop)] if drop else []
-    return nn.Sequential(nn.AdaptiveAvgPool2d(grid), nn.Flatten(), *hide, nn.Linear(channels * grid**2, attributes))
+    "Average pooling to grid×grid places, then one linear layer."
+    dropout = [nn.Dropout(drop)] if drop else []
+    return nn.Sequential(nn.AdaptiveAvgPool2d(grid), nn.Flatten(), *dropout, nn.Linear(channels * grid**2, attributes))
 
 # %% ../nbs/02_model.ipynb #aca89121
 def stages(
     channels: tuple[int, ...],  # of the stem, then of each stage
-    blocks: tuple[int, ...],  # how many follow the stem, then each stage's first convolution
+    blocks: tuple[int, ...],  # number of blocks after the stem, then in each stage
     block: type[nn.Module],  # called with the number of channels
-) -> nn.Sequential:  # ValueError unless there are as many numbers of blocks as of channels
-    "The stem, then stage by stage a convolution that halves the map, and the blocks."
+) -> nn.Sequential:  # ValueError unless channels and blocks have the same length
+    "The stem, then for each stage a convolution that halves the map, and its blocks."
     if len(channels) != len(blocks):
         raise ValueError(f"channels {channels}, but blocks {blocks}: give one number for the stem and each stage")
     firsts = [stem(channels[0]), *[conv_bn(a, b, pool=True) for a, b in zip(channels, channels[1:])]]
@@ -213,17 +214,17 @@ def stages(
 
 # %% ../nbs/02_model.ipynb #f582f315
 class ResNet(nn.Module):
-    "A small residual network whose width and depth can be chosen."
+    "A small residual network of any width and depth."
 
-    block = Residual  # what its stages are made of
+    block = Residual  # the class of its blocks
 
     def __init__(
         self,
         size: int = 64,  # height and width of the images, in pixels: a multiple of 2**len(channels)
         channels: tuple[int, ...] = (32, 64, 128, 128),  # of the stem, then of each stage, which halves the map
         blocks: tuple[int, ...] = (0, 0, 1, 1),  # residual blocks after the stem, then in each stage
-        drop: float = 0.0,  # share of the averages that training hides at random, in [0, 1)
-        grid: int = 2,  # places along each side that the last map is averaged to
+        drop: float = 0.0,  # dropout before the linear layer, in [0, 1)
+        grid: int = 2,  # height and width that the last map is averaged to
         attributes: int = 40,  # logits that come out
     ):
         super().__init__()
@@ -242,18 +243,10 @@ class ResNet(nn.Module):
 
 # %% ../nbs/02_model.ipynb #241e237b
 def macs(
-    net: nn.Module,  # any network of convolutions and linear layers
+    net: nn.Module,  # any network
     size: int,  # height and width of the images, in pixels
-) -> int:  # of the forward pass; training needs about three times as many
-    "How many products one image costs."
-    counts = []
-
-    def count(layer, inputs, output):
-        counts.append(output[0].numel() * layer.weight[0].numel())
-
-    layers = [layer for layer in net.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
-    predict(net, torch.zeros(1, 3, size, size))
-    for hook in hooks:
-        hook.remove()
-    return sum(counts)
+) -> int:  # of the forward pass; a training step needs about three times as many
+    "Count the multiply-adds of one image."
+    with FlopCounterMode(display=False) as counter:
+        predict(net, torch.zeros(1, 3, size, size))
+    return counter.get_total_flops() // 2

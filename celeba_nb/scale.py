@@ -21,21 +21,21 @@ from .loop import SINGLE_PROCESS, SingleProcess, WithUnlabeled, best_device, com
 
 # %% ../nbs/10_scale.ipynb #27755bc5
 def shard_slice(
-    n: int,  # things to share
-    rank: int,  # whose piece, from 0
-    size: int,  # how many share
-) -> slice:  # pieces differ by one thing at most, and together they are all
-    "A process's piece of n things."
+    n: int,  # items to share
+    rank: int,  # of the process, from 0
+    size: int,  # number of processes
+) -> slice:  # shards differ in length by at most one, and together they are all items
+    "The slice of n items that belongs to one process."
     return slice(rank * n // size, (rank + 1) * n // size)
 
 # %% ../nbs/10_scale.ipynb #e72c9119
 class Shard:
-    "The piece of each batch that belongs to one process."
+    "The part of each batch that belongs to one process."
 
     def __init__(
         self,
-        batches: Batches,  # of everybody
-        process: SingleProcess,  # or rather the `Distributed` below: it gets the weight of each piece
+        batches: Batches,  # of all processes
+        process: SingleProcess,  # a `Distributed`, see below
     ):
         self.batches, self.process = batches, process
 
@@ -43,42 +43,46 @@ class Shard:
         self,
         start: int = 0,  # the batch to begin with
     ):  # yields (x, y), this process's images of each batch
-        "An epoch from batch `start` on."
-        rank, size = self.process.rank, self.process.size
+        "Iterate over an epoch from batch `start` on."
         for x, y in self.batches.iterate(start):
-            if len(x) < size:
-                raise TrainingError(f"a batch has {len(x)} images, but there are {size} processes: choose another batch_size")
-            mine = shard_slice(len(x), rank, size)
-            self.process.weight = len(x[mine]) * size / len(x)
-            yield x[mine], y[mine]
+            yield self.process.take_shard(x, y)
 
 # %% ../nbs/10_scale.ipynb #02df019a
 class Distributed(SingleProcess):
-    "Several processes that make one run together: one batch is shared, one of them writes."
+    "One of several processes that train one network together, each on its part of every batch."
 
     def __init__(
         self,
-        accelerator,  # accelerate.Accelerator: knows all the processes
+        accelerator,  # accelerate.Accelerator
     ):
-        self.accelerator, self.weight = accelerator, 1.0
+        self.accelerator = accelerator
+        self.weight = 1.0  # of this process's gradients in the mean over all processes
         self.rank, self.size = accelerator.process_index, accelerator.num_processes
         self.writes = accelerator.is_main_process
 
-    def shard(self, batches):  # Batches -> this process's pieces
-        "The part of the batches that is this process's; TrainingError if there are images without labels in them."
+    def take_shard(self, x, y):  # a batch -> this process's images and answers
+        "Take this process's part of a batch, and weight its gradients accordingly; TrainingError if a part would be empty."
+        if len(x) < self.size:
+            raise TrainingError(f"a batch has {len(x)} images, but there are {self.size} processes: choose another batch_size")
+        mine = shard_slice(len(x), self.rank, self.size)
+        self.weight = len(x[mine]) * self.size / len(x)
+        return x[mine], y[mine]
+
+    def shard(self, batches):  # Batches -> Shard
+        "Share the batches among the processes; TrainingError if they contain unlabelled images."
         if isinstance(batches, WithUnlabeled):
             raise TrainingError("images without labels can't be shared among processes: make this run in one process")
         return Shard(batches, self)
 
     def wrap_model(self, net):  # a network -> what to call in its place
-        "The network whose gradients are everybody's."
+        "Wrap the network so that its gradients are the mean over all processes."
         shared = self.accelerator.prepare_model(net)
         shared.register_comm_hook(self, weighted_mean)
         return shared
 
     def logits(self, net, batches, recipe, mirrored=False):  # as `compute_logits`
-        "The logits of all images; each process has worked out a piece of them."
-        mine, all_logits = copy(batches), torch.zeros(batches.truth.shape)
+        "Compute the logits of all images, each process a part of them."
+        mine, all_logits = copy.copy(batches), torch.zeros(batches.truth.shape)
         rows = shard_slice(len(batches.rows), self.rank, self.size)
         mine.rows, mine.truth = batches.rows[rows], batches.truth[rows]
         if len(mine.rows):
@@ -86,16 +90,16 @@ class Distributed(SingleProcess):
         return self.accelerator.reduce(all_logits.to(self.accelerator.device)).cpu()
 
     def all_reduce_sum(self, *numbers):  # numbers of this process -> of all
-        "Sums over all processes."
+        "Sum numbers over all processes."
         here = torch.tensor(numbers, dtype=torch.float64, device=self.accelerator.device)
         return tuple(self.accelerator.reduce(here).tolist())
 
 # %% ../nbs/10_scale.ipynb #4a587ece
 def weighted_mean(
-    process: Distributed,  # knows the weight of this process's piece
+    process: Distributed,  # with the weight of its gradients
     bucket: distributed.GradBucket,  # some of its gradients
 ) -> torch.futures.Future[torch.Tensor]:  # of the gradients of the whole batch
-    "Weight a process's gradients by the size of its piece, then take the mean over all processes."
+    "Weight a process's gradients, then take the mean over all processes."
     from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
     bucket.buffer().mul_(process.weight)
@@ -104,9 +108,9 @@ def weighted_mean(
 # %% ../nbs/10_scale.ipynb #ef1af3f2
 @contextmanager
 def find_processes(
-    device: str = "auto",  # of the recipe: where the processes are to compute
+    device: str = "auto",  # of the recipe
 ):  # yields a Distributed, or SINGLE_PROCESS; TrainingError if there are more processes than graphics cards
-    "The processes that torchrun or accelerate has started: a process, or this one alone."
+    "Find the processes that torchrun or accelerate has started, and close their group at the end."
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield SINGLE_PROCESS
         return
@@ -117,7 +121,7 @@ def find_processes(
     on_cpu = "cpu" in (device, best_device())
     here, cards = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
     if not on_cpu and here > cards:
-        raise TrainingError(f"{here} processes share {cards} graphics card(s) here, and each wants one of its own: start fewer "
+        raise TrainingError(f"{here} processes share {cards} graphics card(s) here, and each needs one of its own: start fewer "
                             "processes, or choose --device cpu")
     process = Distributed(Accelerator(cpu=on_cpu))
     yield process

@@ -24,26 +24,26 @@ from .core import TrainingError, progress_bar
 
 # %% ../nbs/06_speed.ipynb #54d7a64b
 def compare_times(
-    ways: dict[str, Callable],  # name -> what to time, called without arguments
+    functions: dict[str, Callable],  # name -> what to time, called without arguments
     repeats: int = 5,  # turns that are timed, at least 1
     warm_up: int = 1,  # turns before that, which are not kept
-) -> pd.DataFrame:  # (repeats, ways), seconds
-    "Time several ways in turns."
+) -> pd.DataFrame:  # (repeats, functions), seconds
+    "Time several functions in turns."
     rows = []
     for turn in range(warm_up + repeats):
         rows.append({})
-        for name, way in ways.items():
+        for name, function in functions.items():
             began = time.perf_counter()
-            way()
+            function()
             rows[-1][name] = time.perf_counter() - began
     return pd.DataFrame(rows[warm_up:])
 
 # %% ../nbs/06_speed.ipynb #196f69fb
 def ratios(
-    times: pd.DataFrame,  # (turns, ways), seconds, as `compare_times` gives them
-    base: str,  # the way that the others are compared with
-) -> pd.DataFrame:  # a row a way: median, low and high of "so many times as fast as the base"
-    "How many times as fast each way is, turn by turn."
+    times: pd.DataFrame,  # (turns, functions), seconds, as `compare_times` gives them
+    base: str,  # the column that the others are compared with
+) -> pd.DataFrame:  # one row per column: median, low and high of "so many times as fast as the base"
+    "How many times as fast each function is, turn by turn."
     each = times[[base]].to_numpy() / times
     return pd.DataFrame({"median": each.median(), "low": each.min(), "high": each.max()})
 
@@ -52,12 +52,12 @@ BACKENDS = {"naive": "naive.py", "fastai": "with_fastai.py", "celeba_nb": "with_
 
 
 def backend_script(
-    way: str,  # one of BACKENDS
-) -> Path:  # TrainingError for another way, or without the repository
-    "The program of a way: it stands beside the package in the repository."
-    if way not in BACKENDS:
-        raise TrainingError(f"there is no way {way!r}: use one of {', '.join(BACKENDS)}")
-    script = Path(celeba_nb.__file__).parent.parent / "benchmarks" / BACKENDS[way]
+    backend: str,  # one of BACKENDS
+) -> Path:  # TrainingError for another name, or without the repository
+    "The program of a backend, in the folder `benchmarks` of the repository."
+    if backend not in BACKENDS:
+        raise TrainingError(f"there is no backend {backend!r}: use one of {', '.join(BACKENDS)}")
+    script = Path(celeba_nb.__file__).parent.parent / "benchmarks" / BACKENDS[backend]
     if not script.exists():
         raise TrainingError(f"{script} is missing: `bench` needs the repository, not only the installed package")
     return script
@@ -66,7 +66,7 @@ def backend_script(
 def memory_mb(
     process: psutil.Process,  # the first of a family of processes
 ) -> float:  # MB; 0 if it has ended
-    "The memory of a process and its children."
+    "The memory of a process and its children, shared pages counted once (where the system tells)."
     total = 0
     try:
         for member in [process, *process.children(recursive=True)]:
@@ -78,7 +78,7 @@ def memory_mb(
 
 # %% ../nbs/06_speed.ipynb #ddb528c1
 def _watch(process):
-    "The highest memory of a process until it ends."
+    "The peak memory of a process until it ends, in MB."
     peak = 0.0
     try:
         while process.poll() is None:
@@ -91,35 +91,35 @@ def _watch(process):
 
 # %% ../nbs/06_speed.ipynb #000356a6
 def run_backend(
-    way: str,  # one of BACKENDS
+    backend: str,  # one of BACKENDS
     options: list[str],  # of its program: --root, --epochs ...
 ) -> dict:  # what it reports, and peak_mb; TrainingError if it fails
-    "Run one way in a process of its own, and watch its memory."
+    "Run one backend in a process of its own, and measure its memory."
     with tempfile.TemporaryDirectory() as folder, open(Path(folder) / "log", "w+") as log:
         answer = Path(folder) / "result.json"
-        command = [sys.executable, "-W", "ignore", backend_script(way), *options, "--json", answer]
+        command = [sys.executable, "-W", "ignore", backend_script(backend), *options, "--json", answer]
         with psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=log) as process:
             peak = _watch(process)
         if process.returncode:
             log.seek(0)
-            raise TrainingError(f"{way} failed:\n{log.read()[-2000:]}")
+            raise TrainingError(f"{backend} failed:\n{log.read()[-2000:]}")
         return json.loads(answer.read_text()) | {"peak_mb": peak}
 
 # %% ../nbs/06_speed.ipynb #0d9423ae
 def bench(
-    ways: list[str],  # of BACKENDS
+    backends: list[str],  # of BACKENDS
     options: list[str],  # the same for all
     repeats: int = 3,  # turns, at least 1; each has its own seed
     progress: bool = True,  # show a bar
-) -> pd.DataFrame:  # a row a run: way, turn and what it reports
-    "Run the whole method in several ways, in turns."
-    for way in ways:
-        backend_script(way)  # a wrong name is an error before anything has run
-    turns = [(turn, way) for turn in range(repeats) for way in ways]
+) -> pd.DataFrame:  # one row per run: way (the backend), turn and what it reports
+    "Run the whole method with several backends, in turns."
+    for backend in backends:
+        backend_script(backend)  # a wrong name is an error before anything has run
+    turns = [(turn, backend) for turn in range(repeats) for backend in backends]
     found = []
-    for turn, way in (bar := progress_bar(turns, unit="run", show=progress)):
-        bar.set_description_str(f"turn {turn + 1} of {repeats}: {way}")
-        found.append({"way": way, "turn": turn} | run_backend(way, [*options, "--seed", str(turn)]))
+    for turn, backend in (bar := progress_bar(turns, unit="run", show=progress)):
+        bar.set_description_str(f"turn {turn + 1} of {repeats}: {backend}")
+        found.append({"way": backend, "turn": turn} | run_backend(backend, [*options, "--seed", str(turn)]))
     return pd.DataFrame(found)
 
 # %% ../nbs/06_speed.ipynb #d7ecf11e
@@ -128,11 +128,11 @@ REPORTED = ["train_images_s", "seconds", "peak_mb", "test_accuracy"]
 
 def summarize(
     found: pd.DataFrame,  # as `bench` gives it
-) -> dict:  # "ways": way -> means; "ratio_vs_WAY": median; "ratio_vs_WAY_range": lowest and highest
-    "The means of each way, and how many times as fast ours is, turn by turn."
+) -> dict:  # "ways": backend -> means; "ratio_vs_NAME": median; "ratio_vs_NAME_range": lowest and highest
+    "The means of each backend, and how many times as fast `celeba_nb` is, turn by turn."
     times = found.pivot(index="turn", columns="way", values="seconds")
     result = {"ways": found.groupby("way", sort=False)[REPORTED].mean().to_dict("index"), "turns": len(times)}
-    for way in times.columns.drop("celeba_nb"):
-        median, low, high = ratios(times, way).loc["celeba_nb"]
-        result |= {f"ratio_vs_{way}": median, f"ratio_vs_{way}_range": [low, high]}
+    for backend in times.columns.drop("celeba_nb"):
+        median, low, high = ratios(times, backend).loc["celeba_nb"]
+        result |= {f"ratio_vs_{backend}": median, f"ratio_vs_{backend}_range": [low, high]}
     return result

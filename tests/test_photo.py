@@ -35,7 +35,8 @@ from celeba_nb.training import train
 from tools.notebooks import ROOT, notebook_command, read, run, solved, write
 
 needs_dlib = pytest.mark.skipif(load_dlib() is None, reason="dlib is not installed (extra photo)")
-TINY = Recipe(32, 16, 16, size=32, epochs=1, device="cpu", threads=1, model_args={"channels": [4, 4], "hidden": 8})
+TINY = Recipe(train_images=32, valid_images=16, test_images=16, size=32, epochs=1, device="cpu", threads=1,
+              model_args={"channels": [4, 4], "hidden": 8})
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +249,7 @@ def test_a_folder_of_the_first_format_is_still_read(model, tmp_path):
     old = {key: about[key] for key in ("recipe", "data", "machine")} | {"format": 1}
     (folder / "recipe.json").write_text(json.dumps(old))
     (folder / "SHA256SUMS").unlink()
-    assert load(folder).name == load(model).name
+    assert load(folder).id == load(model).id
 
 
 @pytest.mark.parametrize("key, value, said", [("format", 9, "format 9"), ("attributes", ["Tall"], "not CelebA's 40 attributes"),
@@ -290,19 +291,19 @@ def test_export_without_the_extra_says_what_to_install(model, tmp_path, monkeypa
 def test_an_export_that_differs_is_not_kept(model, tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    monkeypatch.setattr("celeba_nb.photo.compare_onnx", lambda *_: 0.01)
+    monkeypatch.setattr("celeba_nb.photo._compare_onnx", lambda *_: 0.01)
     with pytest.raises(TrainingError, match="differ by up to 0.01"):
         export_onnx(load(model), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_network_that_looks_ten_times_is_exported(model, tmp_path):
+def test_a_network_with_ten_crops_is_exported(model, tmp_path):
     "For batches of any size: `export_onnx` compares several."
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    run, looks = load(model), {"shift": 0.1}
-    recipe = replace(run.recipe, model="celeba_nb.few_labels.FlipTTA", model_args=looks)
-    ten = replace(run, recipe=recipe, weights=FlipTTA(32, **looks).state_dict())
+    run, crops = load(model), {"shift": 0.1}
+    recipe = replace(run.recipe, model="celeba_nb.few_labels.FlipTTA", model_args=crops)
+    ten = replace(run, recipe=recipe, weights=FlipTTA(32, **crops).state_dict())
     assert export_onnx(ten, tmp_path / "model.onnx") < 1e-5
 
 

@@ -16,7 +16,7 @@ from joblib import parallel_config
 
 from celeba_nb.files import read_celeba
 from celeba_nb.run import load
-from celeba_nb.scale import Shard
+from celeba_nb.scale import Distributed, Shard
 from celeba_nb.sketch import make_sketch
 from celeba_nb.study import Study, study_recipes
 
@@ -36,7 +36,7 @@ def call(*command):
 
 
 def test_two_processes_make_the_run_of_one(faces, tmp_path):
-    # 33 images a batch, 290 in all: pieces of 16 and 17, then of 13 and 13.
+    # 33 images a batch, 290 in all: shards of 16 and 17, then of 13 and 13.
     options = ["train", "--root", faces, *SMALL, "--precision", "float32", "--train-images", 290, "--batch-size", 33,
                "--ema-decay", 0.9, "--augment", "celeba_nb.augment.random_flip"]
     shared = call(*TORCHRUN, CLI, *options, "--out", tmp_path / "two")
@@ -44,26 +44,27 @@ def test_two_processes_make_the_run_of_one(faces, tmp_path):
     assert shared.stdout.count("Written:") == shared.stdout.count("Data:") == 1  # one of the two speaks and writes
     assert call(CLI, *options, "--out", tmp_path / "one").returncode == 0
     one, two = load(tmp_path / "one"), load(tmp_path / "two")
-    assert one.name == two.name and two.machine["processes"] == "2"
+    assert one.id == two.id and two.machine["processes"] == "2"
     for key in ("valid", "test", "test_mirrored"):
         assert np.abs(one.predictions[key] - two.predictions[key]).max() < 1e-3
     assert np.allclose(one.history, two.history, atol=1e-4)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
 
 
-def test_a_batch_smaller_than_the_team_is_refused(faces, tmp_path):
+def test_a_batch_smaller_than_the_processes_is_refused(faces, tmp_path):
     done = call(*TORCHRUN, CLI, "train", "--root", faces, *SMALL, "--train-images", 65, "--batch-size", 64,
                 "--out", tmp_path / "run")
     assert done.returncode != 0 and "choose another batch_size" in done.stderr
     assert not (tmp_path / "run").exists()
 
 
-def test_each_piece_counts_by_its_size():
+def test_each_shard_counts_by_its_size():
     "Nine images for two processes: the mean over both must give four and five ninths."
-    teams = [SimpleNamespace(rank=rank, size=2) for rank in range(2)]
+    pair = [Distributed(SimpleNamespace(process_index=rank, num_processes=2, is_main_process=rank == 0)) for rank in range(2)]
     batch = SimpleNamespace(iterate=lambda start: iter([(torch.zeros(9, 3), torch.zeros(9))]))
-    assert [len(x) for team in teams for x, _ in Shard(batch, team).iterate()] == [4, 5]
-    assert [team.weight / 2 for team in teams] == [4 / 9, 5 / 9]
+    assert [len(x) for process in pair for x, _ in Shard(batch, process).iterate()] == [4, 5]
+    assert [process.weight / 2 for process in pair] == [4 / 9, 5 / 9]
+    assert [process.writes for process in pair] == [True, False]
 
 
 def finished(folder):

@@ -243,7 +243,7 @@ def test_what_recipes_do_name_is_let_in():
 
     for recipe in [Recipe(), *RECIPES.values()]:
         assert recipe_from_dict(train.asdict(recipe)) == recipe
-    for name in ("celeba_nb.architectures.torchvision_net", "celeba_nb.model.ResNet", "celeba_nb.speed.SmallResNet",
+    for name in ("celeba_nb.architectures.torchvision_net", "celeba_nb.model.ResNet",
                  "celeba_nb.augment.mixup_bce", "celeba_nb.few_labels.each_bce", "celeba_nb.augment.trivial_augment"):
         assert train._is_part(import_object(name)), name
 

@@ -5,19 +5,17 @@ from types import SimpleNamespace
 import pandas as pd
 import psutil
 import pytest
-import torch
 
 import celeba_nb
 from celeba_nb import speed
 from celeba_nb.core import TrainingError
-from celeba_nb.model import Residual
-from celeba_nb.speed import SmallResNet, backend_script, bench, memory_mb, summarize
+from celeba_nb.speed import backend_script, bench, memory_mb, summarize
 
 
 def test_bench_takes_turns(monkeypatch, capsys):
     "Each turn has all ways, and a seed of its own; the bar says which is running."
     calls = []
-    monkeypatch.setattr(speed, "run_way", lambda way, options: calls.append((way, options)) or {"seconds": 1.5})
+    monkeypatch.setattr(speed, "run_backend", lambda way, options: calls.append((way, options)) or {"seconds": 1.5})
     found = bench(["naive", "celeba_nb"], ["--size", "32"], 2)
     assert [way for way, _ in calls] == ["naive", "celeba_nb"] * 2
     assert [options for _, options in calls] == [["--size", "32", "--seed", seed] for seed in "0011"]
@@ -28,8 +26,8 @@ def test_bench_takes_turns(monkeypatch, capsys):
 
 
 def test_bench_refuses_a_wrong_name_before_anything_has_run(monkeypatch):
-    monkeypatch.setattr(speed, "run_way", lambda way, options: pytest.fail(f"{way} was run"))
-    with pytest.raises(TrainingError, match="no way 'nobody'"):
+    monkeypatch.setattr(speed, "run_backend", lambda way, options: pytest.fail(f"{way} was run"))
+    with pytest.raises(TrainingError, match="no backend 'nobody'"):
         bench(["celeba_nb", "nobody"], [], 1, progress=False)
 
 
@@ -70,11 +68,3 @@ def test_stopped_watch_leaves_no_process(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         speed._watch(process)
     assert process.wait(10) != 0  # it was killed, and didn't sleep on
-
-
-def test_small_network():
-    "It looks at every second pixel, then halves three times; a block adds what it found to what came in."
-    net, x = SmallResNet().eval(), torch.rand(2, 3, 64, 64)
-    assert net.body[0](x).shape == (2, 16, 32, 32) and net.body(x).shape == (2, 128, 4, 4)
-    block, x = Residual(8).eval(), torch.rand(2, 8, 4, 4)
-    assert torch.equal(block(x), x + block.body(x))
