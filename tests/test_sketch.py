@@ -1,13 +1,15 @@
 """Drawn faces: what must hold for every face, whoever it is."""
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from celeba_nb import sketch
 from celeba_nb.core import ATTRIBUTES
 from celeba_nb.drawing import Appearance, Face, _lid, _tall, draw
-from celeba_nb.sketch import plan_faces
+from celeba_nb.sketch import encode, flip_coins, plan_faces
 
 FACES = [Face(frozenset({"Young"}), person=(0, i), picture=(0, i)) for i in range(50)]
 
@@ -36,6 +38,31 @@ def test_narrow_eyes_are_open():
     wide = np.array([_tall(Appearance(face)) for face in FACES])
     narrow = np.array([_tall(Appearance(face.change("Narrow_Eyes", to=True))) for face in FACES])
     assert (narrow < wide).all() and np.median(narrow) > 1
+
+
+def test_a_jpeg_is_near_the_drawing():
+    for face in FACES[:5]:
+        pixels = np.asarray(Image.open(io.BytesIO(encode(face))), float)
+        assert np.abs(pixels - np.asarray(draw(face), float)).mean() < 3  # of 255
+
+
+@pytest.mark.parametrize("share", [0, 0.2])
+def test_label_noise(share):
+    clean, noisy = (sketch._labels(DRAWN, 4, noise) for noise in (0, share))
+    assert clean.shape == (150, 40) and clean[0].tolist() == [name in DRAWN[0] for name in ATTRIBUTES]
+    assert abs((clean ^ noisy).mean() - share) < 0.02
+
+
+def test_flip_coins():
+    "Each attribute by a coin of its own; all else stays."
+    names = list(ATTRIBUTES[:4])
+    flipped = flip_coins(DRAWN, names)
+    assert flipped == flip_coins(DRAWN, names) != flip_coins(DRAWN, names, seed=1)
+    has = np.array([[name in face for name in names] for face in flipped])
+    assert (abs(has.mean(0) - 0.5) < 0.15).all() and abs(np.corrcoef(has.T) - np.eye(4)).max() < 0.25
+    for before, after in zip(DRAWN, flipped):
+        assert before.attributes - set(names) == after.attributes - set(names)
+        assert (before.person, before.picture, before.skin) == (after.person, after.picture, after.skin)
 
 
 # Numbers all over the course were measured on these faces: a change of the drawing has to be meant, not to slip in.
