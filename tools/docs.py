@@ -72,7 +72,7 @@ def process(stage):
 
 
 def parameters(thing):
-    "A function's or class's parameters as docments finds them, with inherited fields and the help texts of options."
+    "A function's or class's parameters as docments finds them, with inherited fields and the help of options and fields."
     from fastcore.docments import ann_parts, docments
 
     found = docments(thing, full=True, args_kwargs=True)
@@ -80,8 +80,10 @@ def parameters(thing):
         for name, inherited in (docments(base, full=True) if is_dataclass(base) else {}).items():
             if name in found and not found[name].docment:
                 found[name] = inherited
-    for entry in found.values():
+    fields = getattr(thing, "__pydantic_fields__", {})
+    for name, entry in found.items():
         helps = [part.help for part in ann_parts(entry.anno)[1] if getattr(part, "help", None)]
+        helps += [fields[name].description] if name in fields else []
         entry.anno, entry.docment = ann_parts(entry.anno)[0], entry.docment or " ".join(helps)
         entry.anno = SimpleNamespace(__name__=entry.anno) if isinstance(entry.anno, str) else entry.anno
     return {name: entry for name, entry in found.items() if name != "self"}
