@@ -1,18 +1,43 @@
-"""The command line: what each command says, besides what it writes."""
+"""The command line: how soon it answers, what it refuses, and what each command says besides what it writes."""
 import json
+import math
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from dataclasses import fields, replace
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import typer
 from typer.testing import CliRunner
 
-from celeba_nb import cli
-from celeba_nb.core import DataError
+from celeba_nb import __version__, cli, study
+from celeba_nb.core import DataError, TrainingError, WriteError
+from celeba_nb.files import read_celeba
+from celeba_nb.recipe import RECIPES, Recipe
+from celeba_nb.run import load, save
 from celeba_nb.sketch import make_sketch
+from tools.notebooks import ROOT
+
+APP = "from celeba_nb.cli import app; app()"
+pytestmark = pytest.mark.filterwarnings("ignore:.*left out of the mean:UserWarning")  # so few images
+TINY = ["--size", 16, "--epochs", 1, "--device", "cpu", "--threads", 1]
 
 
 def call(*arguments):
     return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+def refused(constant):
+    raise ValueError(f"{constant} is not JSON")
+
+
+def read_strictly(path):
+    "JSON as other programs read it: without NaN."
+    return json.loads(path.read_text(), parse_constant=refused)
 
 
 @pytest.fixture(scope="module")
@@ -20,11 +45,165 @@ def faces(tmp_path_factory):
     return make_sketch(tmp_path_factory.mktemp("cli") / "faces", 24, 8, 8, progress=False)
 
 
+@pytest.fixture(scope="module")
+def model(faces, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli") / "model"
+    done = call("train", "--root", faces, *TINY, "--out", folder, "--json", folder.with_suffix(".json"))
+    assert done.exit_code == 0, done.output
+    assert f"Data: 40 images in {faces} (24 train, 8 valid, 8 test)" in done.stdout
+    assert "Test accuracy" in done.stdout and f"Written: {folder}" in done.stdout
+    return folder
+
+
+# How soon.
+
+
+def cpu_seconds(code, *arguments, repeats=3):
+    "The CPU time of a Python process, the least of some, and what it said."
+    times = []
+    for _ in range(repeats):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(times), done
+
+
+@pytest.fixture(scope="module")
+def library():
+    "What the library takes to be imported."
+    return cpu_seconds("import typer")[0]
+
+
+@pytest.mark.parametrize(("arguments", "code", "said"), [
+    (["--help"], 0, "Facial attributes on CelebA"), (["-h"], 0, "evaluate"), (["--version"], 0, __version__),
+    (["train", "--help"], 0, "--epochs"), (["cache", "-h"], 0, "--remove"),
+    (["trian"], 2, "Did you mean 'train'"), (["train", "--epocs", "5"], 2, "--epochs"), (["train", "--lr", "-1"], 2, "'--lr'"),
+    (["train", "--epochs", "5", "--cycles", "2"], 1, "multiple of cycles"), (["train", "--recipe", "best"], 1, "best-1k"),
+    (["train", "--model", "mylab.Tiny"], 1, "--allow mylab"), (["study", "--seeds", "0"], 2, "'--seeds'")])
+def test_it_answers_at_once(arguments, code, said, library):
+    "In under a second of CPU time, and at most five times what the library takes to be imported."
+    seconds, done = cpu_seconds(APP, *arguments)
+    assert done.returncode == code and said in done.stdout + done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    assert seconds < 5 * library and seconds < 1, f"{seconds:.2f} s, typer {library:.2f} s"
+
+
+# Options.
+
+
+def test_every_field_is_an_option_in_its_group():
+    shown = call("train", "--help").output
+    assert all(f"--{field.name.replace('_', '-')} " in shown for field in fields(Recipe))
+    groups = ["Options:", "Data:", "Network:", "Optimiser:", "Machine:"]
+    assert [line for line in shown.splitlines() if line in groups] == groups
+    assert shown.index("--lr NUMBER") > shown.index("Optimiser:") > shown.index("--model TEXT") > shown.index("Network:")
+    text = " ".join(shown.split())
+    assert "learning rate [0.001; > 0]" in text and "--schedule constant|cosine" in text and "[None; > 0]" in text
+
+
+def test_options_become_a_recipe(monkeypatch):
+    got = []
+    monkeypatch.setattr(cli, "check_names", lambda recipe, allow: got.append((recipe, tuple(allow))) or exec("raise OSError"))
+    options = {"lr": 0.01, "threads": 2, "compile": True, "schedule": "cosine", "augment_args": {"p": 0.25}, "model": "a.b",
+               "device": "cuda:1", "seed": 7, "valid_images": 5}
+    words = ["--lr", "0.01", "--threads", 2, "--compile", "--schedule", "cosine", "--augment-args", '{"p": 0.25}', "--seed", 7,
+             "--model", "a.b", "--device", "cuda:1", "--valid-images", 5, "--allow", "a", "--allow", "b"]
+    call("train", *words), call("train"), call("train", "--threads", "auto", "--no-compile"), call("train", "--recipe", "best-1k")
+    assert got == [(Recipe(train_images=None, **options), ("a", "b")), (Recipe(train_images=None), ()),
+                   (Recipe(train_images=None), ()), (RECIPES["best-1k"], ())]
+
+
+@pytest.mark.parametrize(("option", "value", "said"), [
+    ("--lr", "-1", "greater than 0"), ("--lr", "nan", "finite"), ("--epochs", "five", "valid integer"),
+    ("--size", "4", "equal to 8"), ("--threads", "many", "'auto'"), ("--optimizer", "adm", "'AdamW'"),
+    ("--device", "tpu", "auto|cpu"), ("--model-args", "[1]", "object"),
+    ("--model-args", "{hidden: 9}", "given as JSON, such as"), ("--augment-args", '{"p": NaN}', "JSON")])
+def test_a_wrong_value(option, value, said):
+    done = call("train", option, value)
+    assert done.exit_code == 2 and f"'{option}'" in done.stderr and said in done.stderr
+
+
+def test_a_named_recipe_is_changed_by_what_is_said():
+    assert cli.recipe_from_options({}) == Recipe(train_images=None)
+    assert cli.recipe_from_options({"seed": 3}, "best-1k") == replace(RECIPES["best-1k"], seed=3)
+    with pytest.raises(TrainingError, match="use one of best-1k, best-10k, best-full"):
+        cli.recipe_from_options({}, "best")
+
+
+def test_another_part_does_not_get_the_arguments_of_the_one_it_replaces():
+    start = RECIPES["best-1k"]
+    assert start.model_args and start.loss_args and start.augment_args
+    for part, name in (("augment", "celeba_nb.augment.random_flip"), ("model", "celeba_nb.model.ResNet"),
+                       ("loss", "celeba_nb.loop.bce")):
+        changed = cli.recipe_from_options({part: name}, "best-1k")
+        assert changed == replace(start, **{part: name, f"{part}_args": {}})
+        given = cli.recipe_from_options({part: name, f"{part}_args": {"a": 1}}, "best-1k")
+        assert getattr(given, f"{part}_args") == {"a": 1}
+        assert cli.recipe_from_options({part: getattr(start, part)}, "best-1k") == start
+
+
+# Errors and results.
+
+
+@pytest.mark.parametrize("error", [DataError("no faces"), TrainingError("too fast"), WriteError("can't be written"),
+                                   FileExistsError("not empty")])
+def test_errors_are_one_line(error, capsys):
+    with pytest.raises(typer.Exit) as stopped, cli.one_line_errors("Two runs are kept."):
+        raise error
+    assert stopped.value.exit_code == 1 and capsys.readouterr().err == f"Error: {error}\n"
+
+
+def test_interrupted(capsys):
+    with pytest.raises(typer.Exit) as stopped, cli.one_line_errors("Two runs are kept."):
+        raise KeyboardInterrupt
+    assert stopped.value.exit_code == 130 and capsys.readouterr().err == "\nStopped. Two runs are kept.\n"
+
+
+def test_a_mistake_of_ours_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError), cli.one_line_errors(""):
+        raise ZeroDivisionError
+
+
+def test_json_has_no_nan(tmp_path):
+    path = tmp_path / "deep" / "down" / "result.json"
+    cli.write_json(path, {"a": [1.5, math.nan], "b": {"c": -math.inf}, "whole": 3, "text": "nan", "yes": True})
+    assert read_strictly(path) == {"a": [1.5, None], "b": {"c": None}, "whole": 3, "text": "nan", "yes": True}
+    cli.write_json(None, {})
+    table = pd.DataFrame({"method": ["a", "b"], "sd": [1 / 3, math.nan]})
+    assert cli.records(table)[1] == {"method": "b", "sd": None} and cli.records(table.iloc[:0]) == []
+    assert math.isclose(cli.records(table)[0]["sd"], 1 / 3, rel_tol=1e-14)
+
+
+def test_mistakes_that_everybody_makes(faces, model, tmp_path):
+    for said, arguments in {
+        "no such run": ("evaluate", tmp_path / "nothing", "--root", faces),
+        "no CelebA": ("train", "--root", tmp_path, "--out", tmp_path / "bad"),
+        "no such split": ("evaluate", model, "--root", faces, "--split", "tset"),
+        "not empty": ("sketch", faces),
+        "holds no run": ("report", tmp_path / "nothing", "--out", tmp_path / "bad"),
+        "no way 'nobody'": ("bench", "--root", faces, "--peers", "nobody"),
+    }.items():
+        done = call(*arguments)
+        assert done.exit_code == 1 and done.stderr.strip().splitlines()[-1].startswith("Error: "), (said, done.output)
+        assert "Traceback" not in done.output
+    assert not (tmp_path / "bad").exists()
+    assert call("sketch", tmp_path / "more", "--label-noise", 1.5).exit_code == 2
+
+
+def test_each_command_ends_its_help_with_an_example():
+    for command in ("study", "train", "evaluate", "predict", "export", "report", "reproduce", "sketch", "bench", "cache"):
+        assert f"Example: celeba-nb {command}" in " ".join(call(command, "--help").output.split())
+
+
+# The commands.
+
+
 @pytest.mark.parametrize("options, variable, on_sketch", [
     ((), None, True), (("--root", "here"), None, False), ((), "here", False), (("--root", "here"), "there", False)])
 def test_who_names_data_gets_the_studys_sizes(options, variable, on_sketch, monkeypatch):
     asked = []
-    def stop(on_sketch, **given):
+    def stop(on_sketch, choices):
         asked.append(on_sketch)
         raise DataError("no further")
     monkeypatch.setattr(cli, "study_sizes", stop)
@@ -33,44 +212,192 @@ def test_who_names_data_gets_the_studys_sizes(options, variable, on_sketch, monk
 
 
 def test_a_study_on_sketch_faces_says_so(capsys):
-    cli.study_sizes(on_sketch=False)
-    assert capsys.readouterr().out == ""
-    cli.study_sizes(on_sketch=True)
+    real = cli.study_sizes(False, {"train_images": 99})
+    assert capsys.readouterr().out == "" and (real["train_images"], real["size"]) == (99, 128)
+    drawn = cli.study_sizes(True, {"epochs": 2})
     assert "sketch faces" in (said := capsys.readouterr().out) and "500 training images at 64×64" in said
+    assert (drawn["train_images"], drawn["epochs"]) == (500, 2)
 
 
 def test_a_study_shows_its_tables_and_files(tmp_path, monkeypatch, capsys):
     "And its JSON keeps the effects on the accuracy apart from the others."
-    monkeypatch.setattr(cli, "format_table", lambda table: f"{len(table)} methods")
-    monkeypatch.setattr(cli, "format_effects", lambda effects: f"{len(effects)} effects")
-    monkeypatch.setattr(cli, "save_study", lambda study, effects: ["runs.csv"])
+    monkeypatch.setattr(study, "format_table", lambda table: f"{len(table)} methods")
+    monkeypatch.setattr(study, "format_effects", lambda effects: f"{len(effects)} effects")
+    monkeypatch.setattr(study, "save_study", lambda study, effects: ["runs.csv"])
     effects = pd.DataFrame({"outcome": ["test_accuracy", "valid_loss"], "mean": [0.5, 0.25]})
-    cli.show_study(SimpleNamespace(table=lambda: effects, effects=lambda: effects), 1.0, tmp_path / "study.json")
+    cli._show_study(SimpleNamespace(table=lambda: effects, effects=lambda: effects), 1.0, tmp_path / "study.json")
     assert capsys.readouterr().out.split("\n") == ["", "2 methods", "", "2 effects", "", "Written: runs.csv", ""]
     found = json.loads((tmp_path / "study.json").read_text())
     assert found["effects"] == [{"mean": 0.5}] and found["effects_other"] == [{"outcome": "valid_loss", "mean": 0.25}]
 
 
-def test_train_and_evaluate_say_how_good_it_is(faces, tmp_path):
-    options = ["--root", faces, "--size", 16, "--epochs", 1, "--device", "cpu", "--threads", 1]
-    trained = call("train", *options, "--out", tmp_path / "model")
-    assert f"Data: 40 images in {faces} (24 train, 8 valid, 8 test)" in trained.stdout
-    assert "Test accuracy" in trained.stdout and f"Written: {tmp_path / 'model'}" in trained.stdout
-    evaluated = call("evaluate", tmp_path / "model", "--root", faces, "--json", tmp_path / "test.json")
+def test_a_study_goes_on(faces, tmp_path):
+    "Called again, it makes only what is missing, and the same table."
+    def made():
+        return {path.name: path.stat().st_mtime_ns for path in (tmp_path / "study").iterdir() if path.is_dir()}
+
+    small = ["--size", 16, "--epochs", 1, "--train-images", 16, "--seeds", 1]
+    words = ["study", "--root", faces, *small, "--out", tmp_path / "study"]
+    first = call(*words, "--json", tmp_path / "first.json")
+    assert first.exit_code == 0, first.output
+    result, before = read_strictly(tmp_path / "first.json"), made()
+    assert [row["effect"] for row in result["effects"]] == ["flip", "lower rate", "interaction"]
+    assert len(before) == len(result["rows"]) == 4 and len(result["effects_other"]) == 9
+    assert {"runs.csv", "table.csv", "effects.csv", "study.png"} <= {path.name for path in (tmp_path / "study").iterdir()}
+    shutil.rmtree(tmp_path / "study" / min(before))
+    assert call(*words, "--json", tmp_path / "again.json").exit_code == 0
+    assert [name for name, when in made().items() if when != before.get(name)] == [min(before)]
+    again = read_strictly(tmp_path / "again.json")
+    assert (again["rows"], again["effects"]) == (result["rows"], result["effects"])
+
+
+def test_train_writes_what_was_asked_for(model):
+    run = load(model)
+    assert (run.recipe.size, run.recipe.epochs, run.recipe.train_images, run.recipe.lr) == (16, 1, 24, Recipe().lr)
+    assert read_strictly(model.with_suffix(".json")) == run.metrics | {"run": run.id}
+
+
+def test_evaluate_says_how_good_it_is(faces, model, tmp_path):
+    evaluated = call("evaluate", model, "--root", faces, "--json", tmp_path / "test.json")
     said = [line.split() for line in evaluated.stdout.splitlines()]
     assert ["images", "8"] in said and {"accuracy", "balanced", "mean", "majority"} <= {line[0] for line in said}
     assert all(len(line[-1]) == len("0.8125") for line in said if "accuracy" in line)
-    assert 0 < pd.read_json(tmp_path / "test.json", typ="series")["seconds"] < 60
+    found = read_strictly(tmp_path / "test.json")
+    assert 0 < found["seconds"] < 60 and len(found["per_attribute"]) == 40
+    assert math.isclose(found["accuracy"], load(model).metrics["test_accuracy"], rel_tol=1e-9)
 
 
-def test_sketch_says_where(tmp_path):
-    few = ["--train-images", 1, "--valid-images", 1, "--test-images", 1]
-    assert f"Written: {tmp_path / 'faces'}" in call("sketch", tmp_path / "faces", *few).stdout
+def test_a_number_that_does_not_exist_is_null(model, tmp_path):
+    make_sketch(tmp_path / "one", 8, 1, 1, progress=False)
+    done = call("evaluate", model, "--root", tmp_path / "one", "--json", tmp_path / "one.json")
+    assert done.exit_code == 0 and read_strictly(tmp_path / "one.json")["balanced_accuracy"] is None
 
 
-def test_bench_says_how_many_times_as_fast(capsys):
+def test_predict_answers_for_each_photo(faces, model, tmp_path):
+    photo = faces / "img_align_celeba" / "000001.jpg"
+    done = call("predict", photo, "--model", model, "--json", tmp_path / "answers.json")
+    assert done.exit_code == 0, done.output
+    written = read_strictly(tmp_path / "answers.json")
+    assert written["model"] == load(model).id and len(written["photos"][0]["faces"][0]["probabilities"]) == 40
+    both = call("predict", photo, tmp_path / "nothing.jpg", "--model", model)
+    assert both.exit_code == 1 and "face 1 of 1" in both.stdout and "there is no such file" in both.stderr
+
+
+def test_predict_says_what_is_likely(capsys):
+    face = {"box": [10, 20, 188, 238], "probabilities": {"Smiling": 0.9, "Wearing_Hat": 0.51, "Young": 0.2}}
+    cli._show_answer({"photo": "me.jpg", "error": None, "faces": [face]})
+    cli._show_answer({"photo": "sea.jpg", "error": None, "faces": []})
+    assert capsys.readouterr().out.splitlines() == [
+        "me.jpg, face 1 of 1 (10, 20 to 188, 238): Smiling 90%, Wearing Hat 51%", "sea.jpg: no face found"]
+
+
+def test_export_writes_a_file_or_says_what_to_install(model, tmp_path):
+    done = call("export", model, "--out", tmp_path / "model.onnx")
+    assert (tmp_path / "model.onnx").exists() if done.exit_code == 0 else "pip install 'celeba_nb[export]'" in done.stderr
+
+
+def test_reproduce_tells_the_same_from_another(faces, model, tmp_path):
+    done = call("reproduce", model, "--root", faces, "--json", tmp_path / "again.json")
+    assert done.exit_code == 0 and "The same, bit for bit" in done.output and ", weights." in done.output, done.output
+    run = load(model)
+    assert read_strictly(tmp_path / "again.json") == {"run": run.id, "same": True, "differences": {}, "changes": {}}
+    make_sketch(tmp_path / "other", 8, 1, 1, progress=False)
+    other = call("reproduce", model, "--root", tmp_path / "other")
+    assert other.exit_code == 1 and "made of other data" in other.output
+    save(replace(run, recipe=replace(run.recipe, seed=1)), tmp_path / "forged")
+    forged = call("reproduce", tmp_path / "forged", "--root", faces)
+    assert forged.exit_code == 3 and "Another result." in forged.output
+
+
+def test_report_writes_a_page(faces, model, tmp_path):
+    assert call("report", model, "--out", tmp_path / "page.html").exit_code == 0
+    assert (tmp_path / "page.html").read_text().lstrip().startswith("<!DOCTYPE html>")
+    done = call("report", model, "--out", tmp_path / "page2.html", "--root", faces)
+    assert "training labels" in (tmp_path / "page2.html").read_text() and "Data: " in done.stdout
+
+
+def test_sketch_draws_and_spoils_labels(tmp_path):
+    few = ["--train-images", 64, "--valid-images", 1, "--test-images", 1]
+    assert f"Written: {tmp_path / 'clean'}" in call("sketch", tmp_path / "clean", *few).stdout
+    assert call("sketch", tmp_path / "noisy", *few, "--label-noise", 0.25).exit_code == 0
+    clean, noisy = (read_celeba(tmp_path / name).attributes.to_numpy() for name in ("clean", "noisy"))
+    assert 0.2 < (clean != noisy).mean() < 0.3
+
+
+def test_bench_says_how_many_times_as_fast(capsys, tmp_path):
     found = pd.DataFrame({"way": ["naive", "celeba_nb"] * 2, "turn": [0, 0, 1, 1], "seconds": [8.0, 2.0, 12.0, 2.0],
                           "train_images_s": 1.0, "peak_mb": 1.0, "test_accuracy": 0.8})
-    cli.show_bench(found, None)
+    cli._show_bench(found, tmp_path / "bench.json")
     said = capsys.readouterr().out
     assert "5.00 times as fast as naive (4.00 to 6.00)" in said and "test_accuracy" in said
+    assert read_strictly(tmp_path / "bench.json")["ratio_vs_naive"] == 5
+
+
+def test_bench_runs_another_way(faces, tmp_path):
+    few = ["--train-images", 16, "--valid-images", 8, "--test-images", 8, "--size", 16, "--epochs", 1]
+    done = call("bench", "--root", faces, *few, "--peers", "naive", "--repeats", 1, "--json", tmp_path / "bench.json")
+    assert done.exit_code == 0, done.output
+    result = read_strictly(tmp_path / "bench.json")
+    assert set(result["ways"]) == {"celeba_nb", "naive"} and result["ratio_vs_naive"] > 0
+    assert {"train_images_s", "seconds", "peak_mb", "test_accuracy"} == set(result["ways"]["naive"])
+
+
+def test_the_cache_is_shown_and_removed(faces, tmp_path, monkeypatch):
+    monkeypatch.setenv("CELEBA_NB_CACHE", str(tmp_path / "cache"))
+    assert (empty := call("cache")).exit_code == 0 and empty.output == ""
+    assert call("train", "--root", faces, *TINY, "--out", tmp_path / "model").exit_code == 0
+    make_sketch(tmp_path / "cache" / "sketch-0123", 3, 1, 1, progress=False)
+    decoded, drawn = sorted(call("cache").stdout.splitlines())
+    assert decoded.startswith("images/") and "40 images" in decoded and f"MB  decoded images at 16×16, {faces}" in decoded
+    assert drawn.startswith("sketch-0123 ") and "5 images" in drawn and "drawn faces" in drawn
+    assert "nothing of that name" in call("cache", "--remove", "images/nothing").stderr
+    assert "Removed: sketch-0123 (" in call("cache", "--remove", "sketch-0123").stdout
+    assert not (tmp_path / "cache" / "sketch-0123").exists() and "40 images" in call("cache").stdout
+    assert "Removed: all (" in call("cache", "--remove", "all").stdout and call("cache").output == ""
+
+
+# Code of one's own.
+
+OWN = '''
+import torch
+from torch import nn
+
+class Tiny(nn.Module):
+    def __init__(self, size, width=4):
+        super().__init__()
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, width), nn.Linear(width, 40))
+
+    def forward(self, x):
+        return self.head(x)
+
+def darker(x, generator, by=0.5):
+    return x * by
+
+def squared(net, x, y):
+    return (net(x).float().sigmoid() - y).square().mean()
+'''
+
+
+def test_own_code_works_in_each_command(faces, tmp_path, monkeypatch):
+    "A module in the current folder, allowed by its name; without that, each command says what to do."
+    (tmp_path / "ownlab.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    own = ["--model", "ownlab.Tiny", "--model-args", '{"width": 3}', "--augment", "ownlab.darker", "--loss", "ownlab.squared"]
+    made = ["train", "--root", faces, *TINY, *own, "--out", "model"]
+    small = ["--size", 16, "--epochs", 1, "--train-images", 16, "--seeds", 1]
+    photo = faces / "img_align_celeba" / "000001.jpg"
+    studied = ["study", "--root", faces, *small, "--model", "ownlab.Tiny", "--out", "study"]
+    commands = [made, ["evaluate", "model", "--root", faces], ["predict", photo, "--model", "model"], ["export", "model"],
+                ["report", "model"], ["reproduce", "model", "--root", faces], studied]
+    for command in commands:
+        assert "ownlab" not in sys.modules or command != made
+        refused = call(*command)
+        assert refused.exit_code == 1 and "--allow ownlab" in refused.stderr, refused.output
+        done = call(*command, "--allow", "ownlab") if command != studied else None  # whose workers begin with the path of now
+        assert done is None or done.exit_code == 0 or "celeba_nb[export]" in done.stderr, done.output
+    alone = subprocess.run([sys.executable, "-c", APP, *map(str, studied), "--allow", "ownlab"], capture_output=True, text=True,
+                           env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert alone.returncode == 0, alone.stderr
+    assert load(tmp_path / "model", allow=["ownlab"]).recipe.model_args == {"width": 3}
+    assert len([path for path in (tmp_path / "study").iterdir() if path.is_dir()]) == 4
