@@ -27,6 +27,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from .core import TrainingError, import_object, progress_bar
 from .data import Batches
 from .images import ImageCache
+from .metrics import accuracy
 from .model import evaluating
 from .recipe import Recipe
 
@@ -252,7 +253,8 @@ def validate(
     logits = state.valid_logits = state.process.logits(state.eval_net, batches, state.recipe)
     loss = image_losses(logits, batches.truth).mean().item()
     check_finite(state, "validation loss", loss)  # the last step may have spoilt the weights
-    return {"valid_loss": loss, "valid_accuracy": ((logits > 0) == batches.truth.bool()).double().mean().item()}
+    probabilities, truth = logits.sigmoid().cpu().numpy(), batches.truth.bool().cpu().numpy()
+    return {"valid_loss": loss, "valid_accuracy": accuracy(probabilities, truth)}
 
 
 def end_epoch(
