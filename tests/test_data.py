@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -253,7 +254,7 @@ class Hub(http.server.SimpleHTTPRequestHandler):
             base = f"http://{self.headers['Host']}"
             body, length = json.dumps([f"{base}/{f}" for f in files if f.startswith(split)]).encode(), None
         else:
-            body = open(os.path.join(self.directory, split), "rb").read()
+            body = (Path(self.directory) / split).read_bytes()
             length, body = len(body), body[:100] if split in self.cut else body
         self.send_response(200)
         self.send_header("Content-Length", length or len(body))
