@@ -14,23 +14,29 @@ import tempfile
 import time
 import warnings
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from forked import Command, draw, kind_of, run, start_traced, strace_problem, traced_calls
 from joblib import Parallel, delayed
 
-from celeba_nb import ablation, train
-from celeba_nb.core import WriteError
+from celeba_nb import study, training
+from celeba_nb.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from celeba_nb.core import TrainingError, WriteError, run_lock
 from celeba_nb.files import read_celeba
 from celeba_nb.images import ImageCache
+from celeba_nb.loop import Callback, new_state
+from celeba_nb.recipe import Recipe, run_id
+from celeba_nb.run import load, resolve
 from celeba_nb.sketch import make_sketch
 from celeba_nb.study import Study, study_recipes
+from celeba_nb.training import differences, train
 
 FULL = os.environ.get("CELEBA_NB_FAULTS") == "full"
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and forks are Unix's")
-SPEEDS = {f"{precision} {layout}": 100.0 for precision, layout in train.WAYS}  # float32, channels_last is chosen
 
 
 def times(short, full):
@@ -39,11 +45,9 @@ def times(short, full):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    "Faces, and a note of how fast the machine is: measured anew, another way might be the fastest, and the bits others."
+    "Faces, and the folders of this file's attempts."
     folder = tmp_path_factory.mktemp("faults")
     make_sketch(folder / "faces", 32, 8, 8, progress=False)
-    note = {f"cpu, {train.processor()}, torch {train.torch.__version__}": SPEEDS}
-    (folder / "machine.json").write_text(json.dumps(note))
     return folder
 
 
@@ -51,7 +55,6 @@ def new_folder(place, name):
     "A folder with an empty cache."
     folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=place))
     (folder / "cache").mkdir()
-    shutil.copy(place / "machine.json", folder / "cache")
     return folder
 
 
@@ -85,7 +88,7 @@ def result(folder):
 def check_what_is_there(folder):
     "Nothing half made stands under a final name."
     for name in records(folder):
-        train.load(folder / "out" / name)
+        load(folder / "out" / name)
     for path in (folder / "cache" / "images").glob("*/*.images"):
         header = path.read_bytes().split(b"\n")[0]
         assert path.stat().st_size == len(header) + 1 + json.loads(header)["images"] * (16 * 16 * 3 + 4)
@@ -253,8 +256,8 @@ def test_two_at_once(place, undisturbed, figure):
 
 
 def test_a_killed_worker_is_told_in_one_line(tmp_path):
-    with pytest.raises(train.TrainingError, match="was killed, perhaps for want of memory") as caught:
-        with ablation._broken_workers(tmp_path):
+    with pytest.raises(TrainingError, match="was killed, perhaps for want of memory") as caught:
+        with study._broken_workers(tmp_path):
             Parallel(2)(delayed(os._exit)(1) for _ in range(2))
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
 
@@ -262,7 +265,7 @@ def test_a_killed_worker_is_told_in_one_line(tmp_path):
 def test_a_second_training_into_the_same_folder_is_refused(place):
     folder = new_folder(place, "second")
     (folder / "out").mkdir()
-    with train.hold(folder / "out" / "model"):
+    with run_lock(folder / "out" / "model"):
         code, printed = run(train_command(place, folder), folder)
     assert code == 1 and "another process is at work on" in printed and "Traceback" not in printed
 
@@ -401,22 +404,20 @@ def test_damaged_images_are_made_anew(place, tmp_path, figure):
 
 def test_damaged_records_are_made_again(place, tmp_path, monkeypatch, figure):
     labels = read_celeba(place / "faces")
-    recipes = {"a": train.Recipe(train_images=8, size=16, epochs=1, threads=1, precision="float32", memory_format="channels_last")}
+    recipes = {"a": Recipe(train_images=8, size=16, epochs=1, threads=1, precision="float32", memory_format="channels_last")}
     runs = Study(recipes, 1, tmp_path / "runs").run(labels, progress=False, weights=True)
     (name,) = [path.name for path in (tmp_path / "runs").iterdir()]
     record, whole, chance, kinds = tmp_path / "runs" / name, runs.runs["a", 0], draw("records"), Counter()
     weights = (record / "weights.safetensors").read_bytes()
     shutil.copytree(record, tmp_path / "kept")
-    monkeypatch.setattr(ablation, "train", lambda *args, **options: train.load(tmp_path / "kept"))  # the same bits, sooner
+    monkeypatch.setattr(study, "train", lambda *args, **options: load(tmp_path / "kept"))  # the same bits, sooner
     for turn in range(times(20, 500)):
         file = sorted(record.iterdir())[turn % len(list(record.iterdir()))]
         kinds[f"{file.name}: {spoil(file, chance)}"] += 1
         again, said = warned(Study(recipes, 1, tmp_path / "runs").run, labels, progress=False, weights=True)
-        if said or file.name != "SHA256SUMS":  # between a checksum and a name, a bit may flip and nothing is lost
-            assert len(said) == 1 and str(record) in said[0] and "made again" in said[0], (file.name, said)
-        assert train.differences(whole, again.runs["a", 0]) == {}
+        assert len(said) == 1 and str(record) in said[0] and "made again" in said[0], (file.name, said)
+        assert differences(whole, again.runs["a", 0]) == {}
         assert (record / "weights.safetensors").read_bytes() == weights
-        train.check_sums(record)
         for aside in (tmp_path / "runs").glob("*.damaged-*"):
             shutil.rmtree(aside)
     figure("damaged records, each named, put aside and made again", sum(kinds.values()), dict(kinds))
@@ -424,17 +425,18 @@ def test_damaged_records_are_made_again(place, tmp_path, monkeypatch, figure):
 
 def test_damaged_checkpoints_are_not_used(place, tmp_path, figure):
     labels = read_celeba(place / "faces")
-    recipe = train.resolve(train.Recipe(train_images=8, size=8, epochs=2, threads=1, precision="float32", memory_format="contiguous",
+    recipe = resolve(Recipe(train_images=8, size=8, epochs=2, threads=1, precision="float32", memory_format="contiguous",
                                         model_args={"hidden": 8}), labels)
-    state = train.new_state(recipe, 1)
+    state = new_state(recipe, 1)
     path = tmp_path / "model.checkpoint.safetensors"
-    train.save_checkpoint(state, path, "a name")
+    save_checkpoint(state, path, "a name")
     whole, chance, kinds = path.read_bytes(), draw("checkpoints"), Counter()
-    train.load_checkpoint(train.new_state(recipe, 1), path, "a name")
+    load_checkpoint(new_state(recipe, 1), path, "a name")
     for _ in range(times(50, 1000)):
         path.write_bytes(whole)
         kinds[spoil(path, chance)] += 1
-        begun, said = warned(train._begin, recipe, 1, train.Checkpoint(path, "a name"))
+        begun = new_state(recipe, 1)
+        _, said = warned(training._resume, begun, Checkpoint(path, "a name"))
         assert begun.epoch == 0 and len(said) == 1 and str(path) in said[0] and "anew" in said[0], said
     figure("damaged checkpoints, each named and not used", sum(kinds.values()), dict(kinds))
 
@@ -448,19 +450,19 @@ def labels(place):
 
 
 def tiny(**choices):
-    return train.Recipe(**{"train_images": 16, "size": 16, "epochs": 1, "threads": 1, "precision": "float32",
+    return Recipe(**{"train_images": 16, "size": 16, "epochs": 1, "threads": 1, "precision": "float32",
                            "memory_format": "channels_last"} | choices)
 
 
 def refused(call, *arguments, **options):
-    with pytest.raises(train.TrainingError) as caught:
+    with pytest.raises(TrainingError) as caught:
         call(*arguments, **options)
     return str(caught.value)
 
 
 @pytest.mark.parametrize("lr", [0, -0.0, float("nan"), float("inf"), -1, True, "0.1", None])
 def test_a_rate_that_is_none_is_refused(lr):
-    assert "lr must be above 0" in refused(train.Recipe, lr=lr)
+    assert "lr must be above 0" in refused(Recipe, lr=lr)
 
 
 @pytest.mark.parametrize("optimizer", ["Adam", "AdamW", "SGD"])
@@ -468,8 +470,8 @@ def test_a_rate_that_is_none_is_refused(lr):
 def test_an_absurd_rate_gives_numbers_or_a_clear_error(lr, optimizer, labels):
     "Never a record with numbers that are none."
     try:
-        run = train.train(tiny(lr=lr, optimizer=optimizer, epochs=3), labels, progress=False)
-    except train.TrainingError as error:
+        run = train(tiny(lr=lr, optimizer=optimizer, epochs=3), labels, progress=False)
+    except TrainingError as error:
         assert "not a finite number any more" in str(error) and f"below {lr}" in str(error)
     else:
         assert np.isfinite(run.history.to_numpy()).all() and np.isfinite(list(run.metrics.values())).all()
@@ -478,20 +480,20 @@ def test_an_absurd_rate_gives_numbers_or_a_clear_error(lr, optimizer, labels):
 
 def test_weights_spoilt_by_the_last_step_are_noticed(labels, monkeypatch):
     "The loss of a step is worked out before the step spoils the weights: the look at the validation images tells."
-    class Spoil(train.Hook):
+    class Spoil(Callback):
         def on_step(self, state):
             if state.batch == state.steps:
                 for weight in state.net.parameters():
                     weight.data.fill_(float("nan"))
 
-    assert "validation loss is not a finite number" in refused(train.train, tiny(), labels, callbacks=(Spoil(),), progress=False)
+    assert "validation loss is not a finite number" in refused(train, tiny(), labels, callbacks=(Spoil(),), progress=False)
 
 
 def with_labels(labels, change):
     "The same images with other answers."
     attributes = labels.attributes.copy()
     change(attributes)
-    return train.replace(labels, attributes=attributes)
+    return replace(labels, attributes=attributes)
 
 
 def set_rows(labels, split, value):
@@ -507,7 +509,7 @@ def test_attributes_that_are_constant_in_a_split(split, value, labels):
     from celeba_nb.metrics import metrics_table
 
     constant = set_rows(labels, split, value)
-    run = train.train(tiny(), constant, progress=False)
+    run = train(tiny(), constant, progress=False)
     assert np.isfinite(list(run.metrics.values())).all()
     truth, base = run.predictions["test_truth"], constant.attributes.to_numpy()[constant.rows("train")]
     with warnings.catch_warnings():
@@ -518,27 +520,27 @@ def test_attributes_that_are_constant_in_a_split(split, value, labels):
 
 def test_one_image_in_each_split(tmp_path):
     one = read_celeba(make_sketch(tmp_path / "one", 1, 1, 1, progress=False))
-    run = train.train(tiny(train_images=1), one, progress=False)
+    run = train(tiny(train_images=1), one, progress=False)
     assert run.predictions["test"].shape == (1, 40) and np.isfinite(list(run.metrics.values())).all()
     recipes = study_recipes(train_images=1, size=16, epochs=1, threads=1)
-    studied = ablation.Study(recipes, 2, tmp_path / "runs").run(one, progress=False)
+    studied = study.Study(recipes, 2, tmp_path / "runs").run(one, progress=False)
     assert set(studied.effects()["verdict"]) == {"too few seeds to tell"}
 
 
 def test_a_batch_larger_than_the_data(labels):
-    run = train.train(tiny(batch_size=1000), labels, progress=False)
+    run = train(tiny(batch_size=1000), labels, progress=False)
     assert len(run.history) == 1 and np.isfinite(list(run.metrics.values())).all()
 
 
 def test_more_images_than_there_are(labels):
     with pytest.raises(Exception, match="there are 32 images") as caught:
-        train.train(tiny(train_images=33), labels, progress=False)
+        train(tiny(train_images=33), labels, progress=False)
     assert type(caught.value).__name__ == "DataError"
 
 
 def test_a_device_that_is_not_there(labels):
-    if not train.torch.cuda.is_available():
-        assert "no cuda" in refused(train.train, tiny(device="cuda"), labels, progress=False)
+    if not torch.cuda.is_available():
+        assert "no cuda" in refused(train, tiny(device="cuda"), labels, progress=False)
 
 
 # ---- made again
@@ -575,8 +577,8 @@ def test_another_processor(place, figure):
 
 def test_another_number_of_threads(labels, figure):
     "It is another run; the sums are done in another order, so the last digits differ, and no more than that."
-    one, two = (train.train(tiny(threads=threads, epochs=3), labels, progress=False) for threads in (1, 2))
-    found = train.differences(one, two)
+    one, two = (train(tiny(threads=threads, epochs=3), labels, progress=False) for threads in (1, 2))
+    found = differences(one, two)
     apart = max(found.get(f"predictions {key}", 0) for key in ("valid", "test", "test_mirrored"))
     assert apart < 1e-3
     figure("largest difference of a probability, in millionths, with two threads in place of one", math.ceil(1e6 * apart))
@@ -584,8 +586,8 @@ def test_another_number_of_threads(labels, figure):
 
 def test_threads_are_part_of_the_recipe(labels):
     "Another number of threads is another run, with another name: it never answers for this one."
-    one, two = (train.resolve(tiny(threads=threads), labels) for threads in (1, 2))
-    assert train.run_name(one, labels.fingerprint) != train.run_name(two, labels.fingerprint)
+    one, two = (resolve(tiny(threads=threads), labels) for threads in (1, 2))
+    assert run_id(one, labels.fingerprint) != run_id(two, labels.fingerprint)
 
 
 def test_write_error_is_the_packages_own():

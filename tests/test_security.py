@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.request
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +19,17 @@ import pytest
 import torch
 from layouts import as_csv, as_parquet, as_text, as_zip
 from safetensors.torch import save_file
+from signed import sign
 
-from celeba_nb import train
-from celeba_nb.core import DataError, TrainingError, import_object
+from celeba_nb.checkpoint import read_checkpoint
+from celeba_nb.core import DamagedError, DataError, TrainingError, import_object
 from celeba_nb.data import download_celeba
 from celeba_nb.files import read_celeba
 from celeba_nb.images import ImageCache, decode
-from celeba_nb.recipe import Recipe, recipe_from_dict
+from celeba_nb.recipe import Recipe, _is_part, recipe_from_dict
 from celeba_nb.run import load
 from celeba_nb.sketch import make_sketch
+from celeba_nb.training import train
 from tools.notebooks import ROOT
 
 SOURCES = sorted((ROOT / "celeba_nb").glob("*.py"))
@@ -117,23 +120,18 @@ def trained(faces, tmp_path_factory):
     folder = tmp_path_factory.mktemp("doors") / "model"
     small = Recipe(train_images=8, size=8, epochs=1, threads=1, precision="float32", memory_format="contiguous",
                    model_args={"hidden": 4})
-    train.train(small, read_celeba(faces), folder, progress=False)
+    train(small, read_celeba(faces), folder, progress=False)
     return folder
 
 
 def copy(trained, tmp_path, **files):
-    "The folder with some files replaced, and fitting checksums where the format has them."
-    import hashlib
+    "The folder with some files replaced, and a fitting digest."
     import shutil
 
     folder = Path(shutil.copytree(trained, tmp_path / "copy"))
     for name, content in files.items():
         (folder / name.replace("_", ".")).write_bytes(content)
-    sums = folder / "SHA256SUMS"
-    if sums.exists():
-        lines = [line[66:] for line in sums.read_text().splitlines()]
-        sums.write_text("".join(f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in lines))
-    return folder
+    return sign(folder)
 
 
 def test_the_bomb_works(tmp_path):
@@ -162,8 +160,8 @@ def test_objects_in_predictions(trained, mark, tmp_path):
 
 def test_a_pickle_in_place_of_a_checkpoint(trained, mark, tmp_path):
     (tmp_path / "model.checkpoint.safetensors").write_bytes(pickle.dumps(Bomb(mark)))
-    with pytest.raises(train.DamagedError):
-        train.read_checkpoint(tmp_path / "model.checkpoint.safetensors")
+    with pytest.raises(DamagedError):
+        read_checkpoint(tmp_path / "model.checkpoint.safetensors")
 
 
 def test_a_pickle_in_place_of_decoded_images(faces, mark, tmp_path):
@@ -177,7 +175,7 @@ def test_a_pickle_in_place_of_decoded_images(faces, mark, tmp_path):
     assert path.read_bytes() == whole
 
 
-@pytest.mark.parametrize("memory_format", [as_text, as_csv, as_zip, as_parquet])
+@pytest.mark.parametrize("layout", [as_text, as_csv, as_zip, as_parquet])
 def test_a_pickle_in_place_of_data(layout, faces, mark, tmp_path):
     root = layout(faces, tmp_path / "set")
     for path in [path for path in root.rglob("*") if path.suffix in (".txt", ".csv", ".zip", ".parquet")]:
@@ -216,7 +214,7 @@ def test_an_extension_type_in_parquet(faces, mark, tmp_path):
 
 @pytest.mark.parametrize("change", [
     {"model": "os.system"}, {"model": "subprocess.run"}, {"loss": "builtins.exec"}, {"augment": "os.system"},
-    {"model": "celeba_nb.train.os.system"}, {"model": "celeba_nb.speed.subprocess"}, {"model": "celeba_nb.data.shutil.rmtree"},
+    {"model": "celeba_nb.run.os.system"}, {"model": "celeba_nb.speed.subprocess"}, {"model": "celeba_nb.data.shutil.rmtree"},
     {"model": "celeba_nb.cli.study_command", "model_args": {"out": "elsewhere"}}, {"model": "celeba_nb.sketch.make_sketch"},
     {"model": "celeba_nb"}, {"model": "celeba_nb..os"}, {"model": "celeba_nb.../os.system"},
     {"loss": "celeba_nb.study.make_runs"},
@@ -242,10 +240,10 @@ def test_what_recipes_do_name_is_let_in():
     from celeba_nb.recipe import RECIPES
 
     for recipe in [Recipe(), *RECIPES.values()]:
-        assert recipe_from_dict(train.asdict(recipe)) == recipe
+        assert recipe_from_dict(asdict(recipe)) == recipe
     for name in ("celeba_nb.architectures.torchvision_net", "celeba_nb.model.ResNet",
                  "celeba_nb.augment.mixup_bce", "celeba_nb.few_labels.each_bce", "celeba_nb.augment.trivial_augment"):
-        assert train._is_part(import_object(name)), name
+        assert _is_part(import_object(name)), name
 
 
 def test_postscript_is_not_opened(mark):
