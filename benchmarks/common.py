@@ -6,6 +6,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from celeba_nb.core import keep_memory
 from celeba_nb.data import find_root
 from celeba_nb.files import read_celeba
 from celeba_nb.recipe import Recipe
@@ -36,6 +37,7 @@ def train_from_jpegs(recipe, labels, hook):
     "A run with an empty cache, so that decoding is in the time (hook.began is its beginning); and its seconds."
     with tempfile.TemporaryDirectory() as folder:
         os.environ["CELEBA_NB_CACHE"] = folder
+        keep_memory()  # as the command line does: this process is ours
         hook.began = time.perf_counter()
         run = train(recipe, labels, callbacks=(hook,), progress=False)
         return run, time.perf_counter() - hook.began

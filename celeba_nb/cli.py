@@ -29,7 +29,7 @@ from pydantic import TypeAdapter, ValidationError
 from typer.core import TyperCommand
 
 from . import __version__
-from .core import ATTRIBUTES, DataError, TrainingError, WriteError, cache_folder, write_atomically, writing
+from .core import ATTRIBUTES, DataError, TrainingError, WriteError, cache_folder, keep_memory, write_atomically, writing
 from .recipe import RECIPES, Recipe, check_names, recipe_schema
 
 # %% ../nbs/internals/cli.ipynb #e001c140
@@ -271,6 +271,7 @@ def study_command(
     """
     with one_line_errors(f"Finished runs are kept in {out}; the same command goes on from there."):
         check_names(recipe_from_options(choices), allow)
+        keep_memory()  # the process is ours
         from celeba_nb.study import Study, study_recipes
 
         began = time.perf_counter()
@@ -304,6 +305,7 @@ def train_command(
     with one_line_errors(f"The last checkpoint is kept beside {out}; the same command goes on from there."):
         wanted = recipe_from_options(choices, recipe)
         check_names(wanted, allow)
+        keep_memory()  # the process is ours
         from celeba_nb.scale import find_processes
         from celeba_nb.training import train
 
@@ -452,6 +454,7 @@ def reproduce_command(
         from celeba_nb.run import load
         from celeba_nb.training import changes_since, reproduce
 
+        keep_memory()  # the process is ours
         run = load(folder, allow)
         found, changes = reproduce(run, open_labels(root)), changes_since(run)
         _show_reproduction(run, found, changes)

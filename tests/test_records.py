@@ -387,7 +387,7 @@ def test_training_leaves_the_process_as_it_is(labels, tmp_path, monkeypatch):
     monkeypatch.setattr(core, "_call_libc", lambda function, *_: asked.append(function))
     train(Recipe(**SMALL), labels, progress=False)
     assert asked == []
-    monkeypatch.setattr(study, "end_with", lambda parent: True)
+    monkeypatch.setattr(study, "_end_with", lambda parent: True)
     cache = training.ImageCache(labels, 16, progress=False)
     study.make_run(run.resolve(Recipe(**SMALL), labels), cache, tmp_path, weights=False)
     assert "mallopt" in asked
