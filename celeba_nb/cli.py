@@ -577,7 +577,8 @@ def cache_command(remove: _Remove = ()):
         from celeba_nb.data import clear_cache, list_cache
 
         for row in list_cache():
-            name, size = row["path"].relative_to(cache_folder()).as_posix(), f" at {row['size']}×{row['size']}" if row["size"] else ""
+            name = row["path"].relative_to(cache_folder()).as_posix()
+            size = f" at {row['size']}×{row['size']}" if row["size"] else ""
             what = f"{row['kind']}{size}, {row['root'] or 'folder unknown'}"
             typer.echo(f"{name:36}{row['images'] or 0:9,} images{row['bytes'] / 1e6:10,.1f} MB  {what}")
         for name in remove:
