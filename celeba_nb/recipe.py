@@ -229,9 +229,10 @@ def _renamed(value):
     if not isinstance(value, dict):
         return value
     value = {key: _renamed(part) for key, part in value.items()}
-    if isinstance(value.get("model"), str) and value["model"] in OLD_MODELS:
+    own = value.get("model_args") or {}
+    if isinstance(value.get("model"), str) and value["model"] in OLD_MODELS and isinstance(own, dict):
         model, arguments = OLD_MODELS[value["model"]]
-        value |= {"model": model, "model_args": arguments | (value.get("model_args") or {})}
+        value |= {"model": model, "model_args": arguments | own}
     return value
 
 # %% ../nbs/internals/recipe.ipynb #e93fbdca
@@ -244,8 +245,11 @@ def recipe_from_dict(
         raise TrainingError(f"recipe: names and values are wanted, not {choices!r}")
     if twice := [f"{old} and {new}" for old, new in OLD_FIELDS.items() if {old, new} <= choices.keys()]:
         raise TrainingError(f"recipe: {', '.join(twice)} are the same field: keep one of them")
-    recipe = Recipe(**_renamed({OLD_FIELDS.get(key, str(key)): value for key, value in choices.items()}))
-    check_names(recipe, allow)
+    try:
+        recipe = Recipe(**_renamed({OLD_FIELDS.get(key, str(key)): value for key, value in choices.items()}))
+        check_names(recipe, allow)
+    except (RecursionError, TypeError) as error:  # arguments in arguments without end; a key that Python itself needs
+        raise TrainingError(f"recipe: {error}") from None
     return recipe
 
 # %% ../nbs/internals/recipe.ipynb #c2e1d20e
