@@ -306,9 +306,9 @@ LAYOUTS Ledger like_weight load_sound LOOK make_objective multiply_adds objectiv
 relight run_name run_way SmallResNet STICKY Team TEN_LOOKS way_script _pick_sound""".split()
 ORDINARY = {  # words that may be said, but are no names of the package: where they were -> what they were
     "core": "hold", "drawing": "dice Look SIZE", "sketch": "people", "files": "people who", "images": "squeeze SIZE",
-    "augment": "chain", "loop": "everyone WAYS", "speed": "WAYS", "study": "METHODS percent", "scale": "Share piece", "few_labels": "grow",
-    "explain": "METHODS explain", "photo": "Face FRAME ask look distinct", "report": "report percent points span",
-    "cli": "study sketch"}
+    "augment": "chain", "loop": "everyone WAYS", "speed": "WAYS", "study": "METHODS percent", "scale": "Share piece",
+    "few_labels": "grow", "explain": "METHODS explain", "photo": "Face FRAME ask look distinct",
+    "report": "report percent points span", "cli": "study sketch"}
 FIELDS = {"objective", "objective_args", "average", "layout"}  # of Recipe
 MODULES_GONE = ["train", "ablation", "progress"]
 
