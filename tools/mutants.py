@@ -1,7 +1,7 @@
 """Change each exported function on purpose, and list the changes that no test notices (make mutants).
 
 The tests of a module are the cells of its notebook (with the exercises solved) and, if the notebook lets a change pass,
-tests/test_<module>.py. Both the cell and the exported module are changed, in a copy of the project. A change can also
+tests/test_<module>.py and the files that TESTS names. Both the cell and the exported module are changed, in a copy of the project. A change can also
 be one that makes no difference: each line of the list is to be looked at. Each change costs a run of the notebook;
 where that takes too long, `--sample 20` draws 20 of a module's changes at random, always the same ones.
 """
@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.notebooks import PACKAGE, copy_project, module_of, notebook_command, notebooks, read, run, solved, source
+from tools.notebooks import PACKAGE, copy_project, module_of, name_of, notebook_command, notebooks, read, run, solved, source
 from tools.notebooks import write as write_notebook
 
 FLIP = {ast.Lt: ast.GtE, ast.GtE: ast.Lt, ast.Gt: ast.LtE, ast.LtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
@@ -26,6 +26,9 @@ SWAP = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult
         ast.Mod: ast.Mult, ast.Pow: ast.Mult, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd, ast.And: ast.Or,
         ast.Or: ast.And}
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+# Where a module is tested, besides a file of its name.
+TESTS = {"study": ["ablation", "results_table"], "few_labels": ["results_table"], "run": ["records"], "checkpoint": ["records"],
+         "training": ["records"], "images": ["data"], "files": ["data"], "drawing": ["sketch"]}
 
 
 @dataclass
@@ -147,22 +150,24 @@ def tests(tree, path, cache, time_limit):
     "Do the notebook's cells and the module's tests pass?"
     env = {"PYTHONPATH": str(tree), "CELEBA_NB_CACHE": str(cache), "CELEBA_NB_STRICT": "1", "CELEBA_ROOT": None,
            "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}
-    passed, printed = run(notebook_command(path), tree / "nbs", env, time_limit)
-    unit = tree / "tests" / f"test_{module_of(read(path))}.py"
-    if passed and unit.exists():
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(unit)]
+    passed, printed = run(notebook_command(path), path.parent, env, time_limit)
+    module = module_of(read(path))
+    units = [unit for name in [module, *TESTS.get(module, [])] if (unit := tree / "tests" / f"test_{name}.py").exists()]
+    if passed and units:
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *map(str, units)]
         passed, printed = run(command, tree, env, time_limit)
     return passed, printed
 
 
 def survives(mutant, base, cache, name, time_limit):
-    "Does no test notice?"
+    "Does no test notice? The notebook's name is that below nbs, as in internals/core."
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(shutil.copytree(base, Path(folder) / "tree"))
         # Links, so that a change that spoils the cache spoils its own only: files are replaced there, never rewritten.
         own = shutil.copytree(cache, Path(folder) / "cache", copy_function=lambda a, b: Path(b).hardlink_to(a))
-        put_in(mutant, tree, tree / "nbs" / name)
-        return tests(tree, tree / "nbs" / name, own, time_limit)[0]
+        path = tree / "nbs" / f"{name}.ipynb"
+        put_in(mutant, tree, path)
+        return tests(tree, path, own, time_limit)[0]
 
 
 def main():
@@ -190,11 +195,11 @@ def main():
             began = time.perf_counter()
             passed, printed = tests(base, path, cache, 900)
             if not passed:
-                raise SystemExit(f"{path.name} fails without any change:\n{printed[-3000:]}")
+                raise SystemExit(f"{name_of(path)} fails without any change:\n{printed[-3000:]}")
             took = time.perf_counter() - began
             print(f"{module_of(nb)}: {len(mutants)} of {len(found)} changes, {took:.0f} s without a change", flush=True)
             limit = 3 * took + 20
-            alive = pool.map(lambda m, at=path.name, limit=limit: survives(m, base, cache, at, limit), mutants)
+            alive = pool.map(lambda m, at=name_of(path), limit=limit: survives(m, base, cache, at, limit), mutants)
             for mutant, unnoticed in zip(mutants, alive):
                 noticed += not unnoticed
                 if unnoticed:

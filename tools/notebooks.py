@@ -23,7 +23,7 @@ BRANCH = PYPROJECT["tool"]["nbdev"]["branch"]
 
 # Who may import whom: a module imports only from floors below its own. A maintainer reads the internals in this order.
 FLOORS = [floor.split() for floor in (
-    "core stats style exercises", "drawing files model metrics", "sketch images augment architectures recipe", "data", "loop",
+    "core stats style exercises", "drawing files model metrics", "sketch images architectures recipe", "data augment", "loop",
     "checkpoint run", "training", "study speed scale", "few_labels explain photo limits", "report", "cli")]
 
 
