@@ -15,7 +15,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from .core import ATTRIBUTES
 from .files import SPLITS, Labels, identities
 from .metrics import calibration_error, fit_temperature, image_accuracy, log_loss, rate_draws, rescale
 from .recipe import QUICKEST, Recipe
@@ -170,8 +169,9 @@ def group_gaps(
 ) -> pd.DataFrame:  # as `gap_table` gives it: a row for the accuracy at 95%, then one an attribute for its recall at `level`
     "Compare two groups of test images: overall accuracy, and the recall of each attribute."
     truth = runs[0].predictions["test_truth"]
-    member = truth[:, ATTRIBUTES.index(group), None]
+    names = list(runs[0].attributes)
+    member = truth[:, names.index(group), None]
     right = np.mean([image_accuracy(run.predictions["test"], truth) for run in runs], 0)[:, None]
     said = np.mean([run.predictions["test"] > 0.5 for run in runs], 0)
     overall = gap_table(right, ~member, member, who, ["accuracy"])
-    return pd.concat([overall, gap_table(said, truth & ~member, truth & member, who, ATTRIBUTES, level)])
+    return pd.concat([overall, gap_table(said, truth & ~member, truth & member, who, names, level)])

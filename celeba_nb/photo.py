@@ -25,7 +25,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from .core import ATTRIBUTES, IMAGE_SIZE, DataError, TrainingError, write_atomically, writing
+from .core import IMAGE_SIZE, DataError, TrainingError, write_atomically, writing
 from .images import RESIZE, normalize, open_image, resize
 from .model import predict
 from .run import Run
@@ -122,10 +122,10 @@ def put_face(
 
 # %% ../nbs/12_photo.ipynb #cb73647a
 def predict_images(
-    net: nn.Module,  # gives logits (n, 40)
+    net: nn.Module,  # gives logits (n, attributes)
     pictures: list[np.ndarray],  # each (h, w, 3), uint8
     size: int,  # height and width that the network takes, pixels
-) -> np.ndarray:  # (n, 40), probabilities
+) -> np.ndarray:  # (n, attributes), probabilities
     "Predict the probabilities of pictures of any size."
     small = [resize(torch.tensor(picture).permute(2, 0, 1), size) for picture in pictures]
     return predict(net, normalize(torch.stack(small))).numpy()
@@ -326,12 +326,14 @@ def _cut_face(photo, points, way, score):
 def predict_photo(
     source: str | Path | bytes,  # a photo: a file, or its content
     run: Run,  # with weights
-) -> pd.DataFrame:  # a row a face, from left to right: left, top, right, bottom, way, then 40 probabilities
+) -> pd.DataFrame:  # a row a face, from left to right: left, top, right, bottom, way, then the probabilities
     "Find the faces in a photo and predict their attributes; an empty table if there is no face."
     faces = find_faces(open_photo(source))
-    probabilities = predict_images(run.net(), [face.picture for face in faces], run.recipe.size) if faces else np.zeros((0, 40))
+    probabilities = np.zeros((0, len(run.attributes)))
+    if faces:
+        probabilities = predict_images(run.net(), [face.picture for face in faces], run.recipe.size)
     where = pd.DataFrame([[*face.box, face.way] for face in faces], columns=["left", "top", "right", "bottom", "way"])
-    return pd.concat([where, pd.DataFrame(probabilities, columns=list(ATTRIBUTES))], axis=1)
+    return pd.concat([where, pd.DataFrame(probabilities, columns=list(run.attributes))], axis=1)
 
 # %% ../nbs/12_photo.ipynb #76c9f02f
 class FromPixels(nn.Module):
@@ -399,7 +401,7 @@ def export_onnx(
 
     def write(file):
         nonlocal off
-        _write_onnx(net, two, file, {"attributes": json.dumps(ATTRIBUTES), "resize": RESIZE, "run": run.id})
+        _write_onnx(net, two, file, {"attributes": json.dumps(run.attributes), "resize": RESIZE, "run": run.id})
         if (off := _compare_onnx(file, net, seven)) > _TOLERANCE:
             raise TrainingError(f"{path}: onnxruntime's probabilities differ by up to {off:.2g}: the file is not kept")
 

@@ -26,9 +26,9 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from . import metrics
-from .core import ATTRIBUTES, TrainingError, write_atomically
+from .core import TrainingError, write_atomically
 from .files import Labels, identities
-from .limits import calibration_row, group_gaps, rate_draws
+from .limits import calibration_row, group_gaps
 from .run import Run, choose_rows, load
 from .stats import bootstrap_counts
 
@@ -173,12 +173,12 @@ def attribute_table(
     true_positives, _, _, false_negatives = metrics.confusion_counts(p, y)
     majority_right = (baselines.majority > 0.5) == y
     gains = ((p > 0.5) == y).astype(float) - majority_right
-    low, high = np.quantile(rate_draws(gains, np.ones_like(y), baselines.identities), [0.025, 0.975], axis=0)
+    low, high = np.quantile(metrics.rate_draws(gains, np.ones_like(y), baselines.identities), [0.025, 0.975], axis=0)
     with np.errstate(invalid="ignore"):
         recall = true_positives / (true_positives + false_negatives)
     table = pd.DataFrame({"yes": y.mean(0), "accuracy": metrics.attribute_accuracy(p, y), "majority": majority_right.mean(0),
                           "gain": gains.mean(0), "low": low, "high": high, "recall": recall,
-                          "average_precision": metrics.average_precision(p, y)}, index=list(ATTRIBUTES))
+                          "average_precision": metrics.average_precision(p, y)}, index=list(run.attributes))
     return table.sort_values("gain", ascending=False)
 
 # %% ../nbs/internals/report.ipynb #group-reports
@@ -263,7 +263,8 @@ TEMPLATES.globals["range_percent"] = format_range
 def _how_made(run):
     "What a run was made of: title -> names and values."
     return {"Recipe": asdict(run.recipe), "Machine": run.machine | {"seconds": f"{run.metrics['seconds']:,.0f}"},
-            "Data": {"fingerprint": run.data, "run": run.id, "test images": f"{len(run.predictions['test_truth']):,}"}}
+            "Data": {"kind": run.kind or "unknown", "fingerprint": run.data, "run": run.id,
+                     "test images": f"{len(run.predictions['test_truth']):,}"}}
 
 
 def make_page(
@@ -281,7 +282,8 @@ def make_page(
         both=int((truth.any(0) & ~truth.all(0)).sum()), attributes=attributes, better=int((attributes["low"] > 0).sum()),
         worse=int((attributes["high"] < 0).sum()), calibration=calibration,
         charts=learning_charts(run.history, never_looking) | {"calibration": calibration_chart(run, calibration)},
-        groups=[group_report(run, baselines, attribute) for attribute in GROUPS], made=_how_made(run))
+        groups=[group_report(run, baselines, name) for name in GROUPS if name in run.attributes], kind=run.kind,
+        made=_how_made(run))
 
 # %% ../nbs/internals/report.ipynb #write-report
 def write_report(

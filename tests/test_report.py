@@ -3,6 +3,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -154,9 +155,8 @@ def test_with_the_data_it_resamples_identities(model, page):
 def test_a_model_that_knows_nothing_has_a_page(model):
     "All answers the same, groups that nobody is in: numbers that don't exist become a dash, and nothing breaks."
     run = load(model)
-    for split in ("valid", "test"):
-        run.predictions[split][:] = run.predictions[f"{split}_truth"][:] = 0
-    made = make_page(run, "nothing")
+    known = {f"{split}{kind}": 0 * run.predictions[f"{split}{kind}"] for split in ("valid", "test") for kind in ("", "_truth")}
+    made = make_page(replace(run, predictions={**run.predictions, **known}), "nothing")
     assert "nan" not in made.lower() and "–" in made and "to compare" in made
 
 
@@ -182,6 +182,16 @@ def test_it_is_one_file_without_a_script(page):
     assert len(ids) == len(set(ids)) > 6
     policy = [values["content"] for tag, values in tags.found if values.get("http-equiv") == "Content-Security-Policy"]
     assert policy == ["default-src 'none'; style-src 'unsafe-inline'"]
+
+
+def test_it_says_what_the_data_were(model, page):
+    "Numbers of drawn faces say nothing about photos; the groups of other attributes are left out."
+    assert "drawn" in page.read_text() and "celebrities" not in page.read_text()
+    run = load(model)
+    assert "celebrities" in make_page(replace(run, kind="CelebA"), "x")
+    names = [f"own {i}" for i in range(40)]
+    made = make_page(replace(run, attributes=tuple(names), kind="own"), "x")
+    assert "somebody entered" in made and all(f">{name}</th>" in made for name in names) and "None of the attributes names a group" in made
 
 
 def test_the_same_run_gives_the_same_page(model, page):
