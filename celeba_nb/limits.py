@@ -66,19 +66,19 @@ def true_accuracy(
 
 # %% ../nbs/13_limits.ipynb #69c33a75
 def rates(
-    said: np.ndarray,  # (images, k), in [0, 1]: was it right, or a yes? A mean over several runs will do
+    values: np.ndarray,  # (images, k), in [0, 1]: right or wrong, or yes or no; or a mean of these over several runs
     cases: np.ndarray,  # (images, k), bool: which of them count
 ) -> np.ndarray:  # (k,), in [0, 1]; NaN where nothing counts
-    "The mean of what was said, over the cases of each column."
+    "The mean of the values over the cases of each column."
     with np.errstate(invalid="ignore"):
-        return (said * cases).sum(0) / cases.sum(0)
+        return (values * cases).sum(0) / cases.sum(0)
 
 # %% ../nbs/13_limits.ipynb #5eeea210
 MIN_CASES = 10  # in a group; with fewer, no gap is given
 
 
 def gap_table(
-    said: np.ndarray,  # (images, k), in [0, 1]
+    values: np.ndarray,  # (images, k), in [0, 1]
     first: np.ndarray,  # (images, k), bool: the cases of the one group
     second: np.ndarray,  # (images, k), bool: the cases of the other
     who: np.ndarray,  # (images,): the identity of each
@@ -86,8 +86,8 @@ def gap_table(
     level: float = 0.95,  # of the intervals, in (0, 1)
 ) -> pd.DataFrame:  # a row a column: rate and n of both groups; gap (second minus first), low and high; NaN if n < MIN_CASES
     "Compare rates in two groups, with intervals for the gaps."
-    draws = rate_draws(said, second, who) - rate_draws(said, first, who)
-    table = pd.DataFrame({"first": rates(said, first), "n_first": first.sum(0), "second": rates(said, second),
+    draws = rate_draws(values, second, who) - rate_draws(values, first, who)
+    table = pd.DataFrame({"first": rates(values, first), "n_first": first.sum(0), "second": rates(values, second),
                           "n_second": second.sum(0)}, index=list(names))
     few = table[["n_first", "n_second"]].min(axis=1).to_numpy() < MIN_CASES
     ends = np.nanquantile(np.where(few, 0, draws), [(1 - level) / 2, (1 + level) / 2], axis=0)
@@ -172,6 +172,6 @@ def group_gaps(
     names = list(runs[0].attributes)
     member = truth[:, names.index(group), None]
     right = np.mean([image_accuracy(run.predictions["test"], truth) for run in runs], 0)[:, None]
-    said = np.mean([run.predictions["test"] > 0.5 for run in runs], 0)
+    yes = np.mean([run.predictions["test"] > 0.5 for run in runs], 0)
     overall = gap_table(right, ~member, member, who, ["accuracy"])
-    return pd.concat([overall, gap_table(said, truth & ~member, truth & member, who, names, level)])
+    return pd.concat([overall, gap_table(yes, truth & ~member, truth & member, who, names, level)])
