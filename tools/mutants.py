@@ -1,9 +1,10 @@
 """Change each exported function on purpose, and list the changes that no test notices (make mutants).
 
 The tests of a module are the cells of its notebook (with the exercises solved) and, if the notebook lets a change pass,
-tests/test_<module>.py and the files that TESTS names. Both the cell and the exported module are changed, in a copy of the project. A change can also
-be one that makes no difference: each line of the list is to be looked at. Each change costs a run of the notebook;
-where that takes too long, `--sample 20` draws 20 of a module's changes at random, always the same ones.
+tests/test_<module>.py and the files that TESTS names. Both the cell and the exported module are changed, in a copy of
+the project. A change can also be one that makes no difference: each line of the list is to be looked at. Each change
+costs a run of the notebook; where that takes too long, `--sample 20` draws 20 of a module's changes at random, always
+the same ones.
 """
 import argparse
 import ast
@@ -198,8 +199,8 @@ def main():
                 raise SystemExit(f"{name_of(path)} fails without any change:\n{printed[-3000:]}")
             took = time.perf_counter() - began
             print(f"{module_of(nb)}: {len(mutants)} of {len(found)} changes, {took:.0f} s without a change", flush=True)
-            limit = 3 * took + 20
-            alive = pool.map(lambda m, at=name_of(path), limit=limit: survives(m, base, cache, at, limit), mutants)
+            limit, name = 3 * took + 20, name_of(path)
+            alive = pool.map(lambda m, at=name, limit=limit: survives(m, base, cache, at, limit), mutants)
             for mutant, unnoticed in zip(mutants, alive):
                 noticed += not unnoticed
                 if unnoticed:
