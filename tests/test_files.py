@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from layouts import ATTR, IDS, LAYOUTS, PART, SPLITS, TEXT_FILES, as_csv, as_parquet, as_text, as_zip, parquet_columns, table
 
 from celeba_nb import files
@@ -54,7 +55,8 @@ def test_layout(layout, small, labels, tmp_path):
     assert [other.read(row) for row in range(50)] == [labels.read(row) for row in range(50)]
     ours = ImageCache(labels, 32, folder=tmp_path / "ours", progress=False)
     theirs = ImageCache(other, 32, folder=tmp_path / "theirs", progress=False)
-    assert np.array_equal(ours.images, theirs.images) and ours.path.name == theirs.path.name
+    assert torch.equal(ours[ours.rows], theirs[theirs.rows])
+    assert len({tuple(sorted(path.name for path in cache.folder.rglob("*"))) for cache in (ours, theirs)}) == 1
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
