@@ -31,16 +31,17 @@ from .files import Labels, identities
 from .limits import calibration_row, group_gaps
 from .run import Run, choose_rows, load
 from .stats import bootstrap_counts
+from .style import STYLE
 
 # %% ../nbs/internals/report.ipynb #figure-svg
 CHART_COLORS = {"ink": "#1c2128", "soft": "#57606a", "edge": "#d5dbe1", "first": "#0a58b0", "second": "#b3470d",
                 "bad": "#a8221a"}  # the page's names for colours -> the colours that matplotlib draws with
-CHART_STYLE = {
-    "svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans"], "font.size": 12, "lines.linewidth": 2,
-    "axes.grid": True, "axes.axisbelow": True, "grid.color": CHART_COLORS["edge"], "axes.edgecolor": CHART_COLORS["edge"],
+CHART_STYLE = STYLE | {
+    "font.sans-serif": ["DejaVu Sans"], "font.size": 12, "lines.linewidth": 2,
+    "grid.color": CHART_COLORS["edge"], "grid.alpha": 1, "axes.edgecolor": CHART_COLORS["edge"],
     "text.color": CHART_COLORS["ink"], "axes.labelcolor": CHART_COLORS["ink"], "xtick.labelcolor": CHART_COLORS["ink"],
     "ytick.labelcolor": CHART_COLORS["ink"], "xtick.bottom": False, "ytick.left": False, "legend.frameon": False,
-    "axes.spines.top": False, "axes.spines.right": False}  # matplotlib's settings
+}  # matplotlib's settings: the course's look, in the page's colours
 
 
 def figure_svg(
