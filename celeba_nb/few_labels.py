@@ -34,6 +34,7 @@ from .recipe import DROPOUT, STRONG, SUPERVISED, TEN_CROP, UNLABELED, Recipe, ru
 from .run import Run
 from .stats import add_verdicts, measure_effects
 from .study import make_runs, plan_runs
+from .style import PALETTE, styled
 
 # %% ../nbs/09_few_labels.ipynb #8f9c9060
 def power_law(
@@ -73,6 +74,7 @@ def curve_band(
     return np.array([power_law(n, *fit_curve(runs["labels"], runs["error"])), *np.quantile(fits, [0.025, 0.975], axis=0)])
 
 # %% ../nbs/09_few_labels.ipynb #60d07276
+@styled
 def plot_curve(
     runs: pd.DataFrame,  # a row a run: labels, error
     until: int,  # how far the curve is drawn, labelled images
@@ -84,7 +86,7 @@ def plot_curve(
     middle, low, high = 100 * curve_band(runs, n)
     ax.fill_between(n, low, high, alpha=0.2, label="95% of the fits")
     ax.plot(n, middle, label="fitted power law")
-    ax.plot(runs["labels"], 100 * runs["error"], "k.", alpha=0.5, label="a run")
+    ax.plot(runs["labels"], 100 * runs["error"], ".", color=PALETTE[1], alpha=0.5, label="a run")
     ax.set(xscale="log", xlabel="labelled images", ylabel="error, %", title="Error against the number of labels")
     ax.legend()
     return ax

@@ -46,7 +46,7 @@ from .metrics import image_accuracy
 from .recipe import Recipe, old_run_ids, run_id
 from .run import Run, choose_rows, command_line, is_free, load_wanted, resolve, save
 from .stats import effect_rows
-from .style import styled
+from .style import PALETTE, percent_axis, styled
 from .training import train
 
 # %% ../nbs/05_ablation.ipynb #5350582b
@@ -323,12 +323,14 @@ def plot_outcome(
     values = self.metrics().pivot(index="method", columns="seed", values=outcome).loc[list(self.recipes)]
     place = np.arange(len(values))
     ax.plot(place, values, color="0.75", linewidth=0.8, marker=".", zorder=1)
-    ax.plot(place, values.mean(axis=1), "o-", color="C0", label=f"mean of {len(self.seeds)} seeds", zorder=3)
+    ax.plot(place, values.mean(axis=1), "o-", color=PALETTE[0], label=f"mean of {len(self.seeds)} seeds", zorder=3)
     if outcome in PAPER and set(self.recipes) <= set(PAPER.index):
-        ax.plot(place, PAPER.loc[list(self.recipes), outcome], "D", color="C3", label="the study: one run each", zorder=2)
+        ax.plot(place, PAPER.loc[list(self.recipes), outcome], "D", color=PALETTE[1], label="the study: one run each", zorder=2)
     ax.set_xticks(place, [method.replace(" + random horizontal flip", "\n+ flip") for method in self.recipes])
     ax.set(ylabel=outcome.replace("_", " "), title=f"{outcome.replace('_', ' ')}: a grey line is one seed")
     ax.legend(fontsize=8)
+    if "accuracy" in outcome:
+        percent_axis(ax.yaxis)
     return ax
 
 # %% ../nbs/05_ablation.ipynb #study-effects
