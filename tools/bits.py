@@ -40,7 +40,8 @@ SUPERVISED = {"model": "celeba_nb.few_labels.FlipTTA", "augment": "celeba_nb.aug
 TEACHER = SUPERVISED | {"epochs": 4, "cycles": 2, "no_aug_epochs": 1, "loss": "celeba_nb.few_labels.SelfTraining",
                         "loss_args": {"steps": STRONG}, "unlabeled_images": 64, "unlabeled_batch_size": 16,
                         "model_args": {"model_args": {"drop": 0.3}, "shift": 0.055}}
-QUICKEST = {"size": 64, "epochs": 3, "lr": 0.002, "schedule": "cosine", "optimizer": "AdamW", "weight_decay": 0.05, "augment": FLIP}
+QUICKEST = {"size": 64, "epochs": 3, "lr": 0.002, "schedule": "cosine", "optimizer": "AdamW", "weight_decay": 0.05,
+            "augment": FLIP}
 RESNET = {"model": "celeba_nb.model.ResNet", "model_args": {"channels": [16, 48, 96, 128], "blocks": [0, 0, 1, 1]}}
 VARIANTS = {
     "study float32": {},
