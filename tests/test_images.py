@@ -339,21 +339,36 @@ def slow(*args):
     time.sleep(pause)
     return decode(*args)
 images.decode = slow
-cache = images.ImageCache(files.read_celeba(root), 16, range(first, last), folder, progress=False)
+labels = files.read_celeba(root)
+print("ready", flush=True)
+sys.stdin.readline()
+cache = images.ImageCache(labels, 16, range(first, last), folder, progress=False)
 print(int(cache[cache.rows].long().sum()))
 """
 
 
-def build(root, folder, pause, first=0, last=50):
-    return subprocess.Popen([sys.executable, "-c", BUILD, root, folder, str(pause), str(first), str(last)], text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+def build(folder, root, *numbers):
+    "A process that is ready to build a cache; numbers: seconds an image, first row, row after the last."
+    process = subprocess.Popen([sys.executable, "-c", BUILD, root, folder, *map(str, numbers)], text=True,
+                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    if process.stdout.readline() != "ready\n":
+        pytest.fail(process.communicate()[1])
+    return process
+
+
+def go(*processes):
+    "Let them begin, all at once."
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_interrupted_build(end, small, labels, cache, tmp_path):
     "Killed or interrupted in the middle: what was there stays, nothing half made counts, and the next build sweeps up."
     ImageCache(labels, 16, range(10), tmp_path, progress=False)
-    process = build(small, tmp_path, 0.2)
+    process = build(tmp_path, small, 0.2, 0, 50)
+    go(process)
     for _ in range(1200):
         if list(tmp_path.rglob("*.unfinished")):
             break
@@ -371,10 +386,12 @@ def test_interrupted_build(end, small, labels, cache, tmp_path):
 def test_two_processes_at_once(small, cache, tmp_path):
     "Rows that overlap: both end with the right images, none is kept twice, and there are no scraps."
     asked = [(0, 35), (15, 50)]
-    processes = [build(small, tmp_path, 0.02, *rows) for rows in asked]
+    processes = [build(tmp_path, small, 0.1, *rows) for rows in asked]
+    go(*processes)
     results = [process.communicate(timeout=300) for process in processes]
     assert [out.strip() for out, _ in results] == [str(int(cache[range(*rows)].long().sum())) for rows in asked], results
-    assert sorted(header["images"] for header in headers(tmp_path)) == [15, 35] and len(files_in(tmp_path)) == 2
+    assert sorted(header["images"] for header in headers(tmp_path)) == [15, 35], "an image is kept twice"
+    assert len(files_in(tmp_path)) == 2
 
 
 def test_full_disk(labels, tmp_path, monkeypatch):
