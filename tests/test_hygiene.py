@@ -279,10 +279,8 @@ def test_readme_and_makefile_agree():
 def test_readme_tells_how_long_each_notebook_takes():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert with_times(readme, notebooks()) == readme, "run make outputs"
-    for path in notebooks():
-        if is_internal(path):
-            continue
-        assert re.search(rf"^\| \[{path.stem}\]\(nbs/{path.name}\) .*\| (\d+ s|\d+ min) \|$", readme, re.M), path.stem
+    for name in map(name_of, notebooks()):
+        assert re.search(rf"^\| \[{name}\]\(nbs/{name}.ipynb\) .*\| (\d+ s|\d+ min) \|$", readme, re.M), name
 
 
 def test_readme_names_what_exists():

@@ -122,7 +122,7 @@ def with_times(text, nbs):
     "README with the measured time in the last column of each notebook's line."
     for path in nbs:
         if seconds := read(path)["metadata"].get(PACKAGE, {}).get("seconds"):
-            line = re.compile(rf"^(\| \[{path.stem}\]\(.*\|)[^|]*\|$", re.M)
+            line = re.compile(rf"^(\| \[{name_of(path)}\]\(.*\|)[^|]*\|$", re.M)
             text = line.sub(rf"\1 {words(seconds)} |", text)
     return text
 
