@@ -75,6 +75,7 @@ def library():
     return cpu_seconds("import typer")[0]
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize(("arguments", "code", "said"), [
     (["--help"], 0, "Facial attributes on CelebA"), (["-h"], 0, "evaluate"), (["--version"], 0, __version__),
     (["train", "--help"], 0, "--epochs"), (["cache", "-h"], 0, "--remove"),
