@@ -293,6 +293,8 @@ class ResultsTable:
         labels: Labels,  # of the whole data set; TrainingError if the table is of others
     ):
         "Add a run's row, and write the file."
+        if key in self.right:
+            raise TrainingError(f"{self.path}: {key[0]!r} with seed {key[1]} has its row already; remove it to add another")
         groups = np.unique(identities(labels, run.predictions["test_rows"]), return_inverse=True)[1]
         if self.groups is not None and not np.array_equal(self.groups, groups):
             raise TrainingError(f"{self.path} is of other data: choose another file for these images")

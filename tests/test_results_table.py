@@ -88,6 +88,13 @@ def test_other_images_are_refused(table):
         table.add(("a", 7), made_up_run("a7", 7, first_row=1), LABELS)
 
 
+def test_no_row_is_added_twice(table):
+    before = table.path.read_bytes()
+    with pytest.raises(TrainingError, match="'a' with seed 1 has its row already"):
+        table.add(("a", 1), made_up_run("a1", 1), LABELS)
+    assert table.path.read_bytes() == before and len(table.rows) == 6
+
+
 def test_a_row_is_there_or_not(table, monkeypatch):
     "One file: what is killed or fails while it is written leaves the table as it was."
     before = table.path.read_bytes()
