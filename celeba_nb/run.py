@@ -119,7 +119,7 @@ def data_kind(
     labels: Labels,  # of the whole data set
 ) -> str:  # "drawn" (by celeba_nb.sketch), "CelebA" (its 40 official columns) or "own"
     "Tell what kind of data labels are of."
-    if (Path(labels.root) / "sketch.json").exists():
+    if labels.root is None or (Path(labels.root) / "sketch.json").exists():  # `label_faces` draws faces without a folder
         return "drawn"
     return "CelebA" if list(labels.attributes) == list(ATTRIBUTES) else "own"
 

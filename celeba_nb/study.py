@@ -18,7 +18,7 @@ import warnings
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -136,7 +136,6 @@ def make_caches(
             for size, some in rows.items()}
 
 # %% ../nbs/05_ablation.ipynb #7cb9d2a3
-@cache  # one watch a process is enough
 def _end_with(parent):
     "End this process within a second or two of its parent; False: we are no child of that one, and nothing is done."
     def watch():
@@ -144,8 +143,9 @@ def _end_with(parent):
             time.sleep(1)
         os._exit(1)
 
-    if is_child := os.getppid() == parent:
-        threading.Thread(target=watch, daemon=True).start()
+    is_child, name = os.getppid() == parent, "end with parent"
+    if is_child and name not in {thread.name for thread in threading.enumerate()}:  # one watch a process is enough
+        threading.Thread(target=watch, name=name, daemon=True).start()
     return is_child
 
 # %% ../nbs/05_ablation.ipynb #ee2adade
