@@ -328,7 +328,8 @@ def test_no_space_for_sketch_faces_and_json(place, figure):
     code, printed = run(train_command(place, folder), folder)
     assert code == 0, printed
     asked = ["evaluate", folder / "out" / "model", "--root", place / "faces", "--json", folder / "small" / "test.json"]
-    one_clear_error(*run(asked, folder, file_limit=3_000), folder / "cache")  # the images of the test split alone
+    shutil.rmtree(folder / "cache" / "images")  # so that the test images are decoded again
+    one_clear_error(*run(asked, folder, file_limit=3_000), folder / "cache")
     assert run([*asked[:-1], folder / "first.json"], folder)[0] == 0
     one_clear_error(*run(asked, folder, file_limit=500), folder / "small" / "test.json")
     assert not list((folder / "small").iterdir())
@@ -462,7 +463,7 @@ def refused(call, *arguments, **options):
 
 @pytest.mark.parametrize("lr", [0, -0.0, float("nan"), float("inf"), -1, True, "0.1", None])
 def test_a_rate_that_is_none_is_refused(lr):
-    assert "lr must be above 0" in refused(Recipe, lr=lr)
+    assert refused(Recipe, lr=lr).startswith("recipe: lr must be ")
 
 
 @pytest.mark.parametrize("optimizer", ["Adam", "AdamW", "SGD"])
