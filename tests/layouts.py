@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
+
+from celeba_nb.core import DataError
 
 SPLITS = ("train", "valid", "test")
 ATTR, PART, IDS = TEXT_FILES = ("list_attr_celeba.txt", "list_eval_partition.txt", "identity_CelebA.txt")
@@ -66,3 +69,10 @@ def as_parquet(source: Path, target: Path) -> Path:
 
 
 LAYOUTS = {"text": as_text, "zip": as_zip, "csv": as_csv, "parquet": as_parquet}
+
+
+def refused(call, *args):
+    "The message of the DataError that this call must end in."
+    with pytest.raises(DataError) as caught:
+        call(*args)
+    return str(caught.value)

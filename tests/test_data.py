@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
-from layouts import as_parquet
+from layouts import as_parquet, refused
 
 from celeba_nb import data
 from celeba_nb.augment import random_flip
-from celeba_nb.core import DataError
 from celeba_nb.data import Batches, clear_cache, download_celeba, draw_rows, find_root, list_cache
 from celeba_nb.files import read_celeba
 from celeba_nb.images import ImageCache, denormalize, normalize
@@ -37,13 +36,6 @@ def labels(small):
 @pytest.fixture(scope="module")
 def cache(labels, tmp_path_factory):
     return ImageCache(labels, 16, folder=tmp_path_factory.mktemp("cache"), progress=False)
-
-
-def refused(call, *args):
-    "The message of the DataError that this call must end in."
-    with pytest.raises(DataError) as caught:
-        call(*args)
-    return str(caught.value)
 
 
 # ---- batches

@@ -8,10 +8,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from layouts import ATTR, IDS, LAYOUTS, PART, SPLITS, TEXT_FILES, as_csv, as_parquet, as_text, as_zip, parquet_columns, table
+from layouts import (
+    ATTR,
+    IDS,
+    LAYOUTS,
+    PART,
+    SPLITS,
+    TEXT_FILES,
+    as_csv,
+    as_parquet,
+    as_text,
+    as_zip,
+    parquet_columns,
+    refused,
+    table,
+)
 
 from celeba_nb import files
-from celeba_nb.core import ATTRIBUTES, DataError
+from celeba_nb.core import ATTRIBUTES
 from celeba_nb.files import read_celeba
 from celeba_nb.images import ImageCache
 from celeba_nb.sketch import make_sketch
@@ -26,13 +40,6 @@ def small(tmp_path_factory):
 @pytest.fixture(scope="module")
 def labels(small):
     return read_celeba(small)
-
-
-def refused(call, *args):
-    "The message of the DataError that this call must end in."
-    with pytest.raises(DataError) as caught:
-        call(*args)
-    return str(caught.value)
 
 
 # ---- the four layouts

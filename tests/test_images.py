@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
-from layouts import ATTR, LAYOUTS, PART, as_parquet, as_text, as_zip
+from layouts import ATTR, LAYOUTS, PART, as_parquet, as_text, as_zip, refused
 from PIL import Image
 
 from celeba_nb import images
-from celeba_nb.core import DataError, WriteError
+from celeba_nb.core import WriteError
 from celeba_nb.files import read_celeba
 from celeba_nb.images import LARGEST_IMAGE, ImageCache, decode, list_decoded, open_image
 from celeba_nb.sketch import make_sketch
@@ -40,13 +40,6 @@ def labels(small):
 @pytest.fixture(scope="module")
 def cache(labels, tmp_path_factory):
     return ImageCache(labels, 16, folder=tmp_path_factory.mktemp("cache"), progress=False)
-
-
-def refused(call, *args):
-    "The message of the DataError that this call must end in."
-    with pytest.raises(DataError) as caught:
-        call(*args)
-    return str(caught.value)
 
 
 def files_in(folder):
