@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 import torch
-import torchvision
 from torch import nn
 
 from .core import TrainingError
@@ -101,6 +100,8 @@ def pretrained_backbone(
     weights: str | None = None,  # None: random; "DEFAULT": torchvision's best, downloaded once
 ) -> nn.Module:  # with 1,000 classes; TrainingError for other names or weights, or where the download fails
     "Build a network of torchvision, with random or pretrained weights."
+    import torchvision  # here: that takes seconds
+
     if name not in NETWORKS or weights not in (None, "DEFAULT"):
         raise TrainingError(f"there is no {name!r} with weights={weights!r}: take one of {', '.join(NETWORKS)}, "
                             'and None or "DEFAULT"')

@@ -12,7 +12,6 @@ __all__ = ['GRAY', 'random_flip', 'uniform', 'shift_by', 'random_shift', 'affine
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.transforms import v2
 
 from .core import import_object
 from .images import denormalize, normalize
@@ -143,6 +142,8 @@ def random_blur(
     share: float = 1 / 64,  # of the size: the standard deviation of the blur, above 0
 ) -> torch.Tensor:  # the same shape and memory layout
     "Mix each image, by its own random amount, with its blurred copy."
+    from torchvision.transforms import v2  # imported here: that takes seconds
+
     sigma = share * x.shape[-1]
     blurred = v2.functional.gaussian_blur(x, 2 * int(3 * sigma + 0.5) + 1, sigma)
     return torch.lerp(x, blurred, uniform(x, generator, 0, 1)[:, None, None, None])
@@ -180,6 +181,8 @@ def trivial_augment(
     generator: torch.Generator | None,  # where the chance comes from, on the CPU; None: torch's own
 ) -> torch.Tensor:  # the same shape and memory layout, in steps of 1/127.5
     "Apply one of torchvision's 14 transforms to each image, at random strength (Müller and Hutter, 2021)."
+    from torchvision.transforms import v2
+
     policy = v2.TrivialAugmentWide(interpolation=v2.InterpolationMode.BILINEAR)
     seed = int(torch.randint(2**62, (), generator=generator))
     with torch.random.fork_rng(devices=[]):

@@ -127,7 +127,7 @@ def run_lock(
         yield
     finally:
         lock.release()
-        if folder.exists():  # a process that waits for the lock will find the run
+        if folder.is_dir() and any(folder.iterdir()):  # a process that waits for the lock will find the run
             with suppress(OSError):  # on Windows, that process has the file open
                 Path(lock.lock_file).unlink()
 

@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 from filelock import FileLock, Timeout
-from torchvision.datasets import CelebA
 from tqdm.utils import CallbackIOWrapper
 
 from . import drawing, sketch
@@ -112,6 +111,13 @@ BY_HAND = """Not fetched ({error}). By hand, either
 and put them into {root}. Nothing needs unpacking."""
 
 # %% ../nbs/01_data.ipynb #ecc56d1f
+def _fetch_torchvision(root):
+    "Fetch CelebA from Google Drive."
+    from torchvision.datasets import CelebA  # imported here: that takes seconds
+
+    CelebA(str(root), download=True)
+
+
 def download_celeba(
     root: str | Path,  # where to put it; made if need be; what is there already is not fetched again
     source: str = "torchvision",  # "torchvision" (Google Drive) or "huggingface" (parquet files, about 1.4 GB)
@@ -119,7 +125,7 @@ def download_celeba(
     progress: bool = True,  # show a bar for each parquet file
 ) -> Path:  # root; on failure DataError says what to fetch by hand
     "Fetch CelebA."
-    fetch = {"torchvision": lambda: CelebA(str(root), download=True), "huggingface": lambda: _fetch_hub(root, base_url, progress)}
+    fetch = {"torchvision": lambda: _fetch_torchvision(root), "huggingface": lambda: _fetch_hub(root, base_url, progress)}
     if source not in fetch:
         raise DataError(f"There is no source {source!r}: use one of {', '.join(fetch)}.")
     root = Path(root).expanduser()

@@ -30,8 +30,8 @@ from .core import DataError, TrainingError, import_object, write_atomically
 from .files import Labels, identities
 from .loop import Callback, State, augments, bce, compute_logits
 from .metrics import accuracy, balanced_accuracy, image_accuracy, mean_average_precision, tune_thresholds
-from .recipe import DROPOUT, STRONG, SUPERVISED, TEN_CROP, UNLABELED, Recipe, run_id
-from .run import Run
+from .recipe import DROPOUT, STRONG, SUPERVISED, TEN_CROP, UNLABELED, Recipe
+from .run import Run, run_id
 from .stats import add_verdicts, measure_effects
 from .study import make_runs, plan_runs
 from .style import PALETTE, styled

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
-from torchmetrics.functional import classification as tm
 
 from .stats import bootstrap_blocks, group_sums
 
@@ -44,6 +43,13 @@ def _check(probabilities, truth):
     return p, y
 
 # %% ../nbs/04_metrics.ipynb #6c566de6
+def _torchmetrics():
+    "The functions of torchmetrics: imported when they are called, since that takes seconds."
+    from torchmetrics.functional import classification
+
+    return classification
+
+
 def _tensors(probabilities, truth):
     "What torchmetrics wants: checked, as float64 and int64 tensors, and the number of attributes."
     p, y = _check(probabilities, truth)
@@ -56,7 +62,7 @@ def confusion_counts(
 ) -> np.ndarray:  # (4, attributes), int: true positives, false positives, true negatives, false negatives
     "How often each attribute was rightly or wrongly found, and rightly or wrongly not found, at the threshold 0.5."
     tensors = _tensors(probabilities, truth)
-    counts = tm.multilabel_stat_scores(*tensors, threshold=0.5, average=None, validate_args=False)
+    counts = _torchmetrics().multilabel_stat_scores(*tensors, threshold=0.5, average=None, validate_args=False)
     return counts.reshape(-1, 5)[:, :4].T.numpy()  # the fifth is how many images have the attribute
 
 # %% ../nbs/04_metrics.ipynb #right-decisions
@@ -143,8 +149,8 @@ def average_precision(
     mixed = (y.min(0).values < y.max(0).values).numpy()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="No positive samples")
-        areas = tm.multilabel_average_precision(p, y, attributes, average=None, validate_args=False).double().numpy()
-    return np.where(mixed, areas, np.nan)
+        areas = _torchmetrics().multilabel_average_precision(p, y, attributes, average=None, validate_args=False)
+    return np.where(mixed, areas.double().numpy(), np.nan)
 
 # %% ../nbs/04_metrics.ipynb #3fb42f4e
 def mean_average_precision(
@@ -163,7 +169,7 @@ def calibration_error(
     "The expected calibration error: how far what was said lies from what came true, on average over decisions."
     p, y, _ = _tensors(probabilities, truth)
     below_one = p.clamp(max=np.nextafter(1, 0))
-    return float(tm.binary_calibration_error(below_one.ravel(), y.ravel(), n_bins=bins, norm="l1"))
+    return float(_torchmetrics().binary_calibration_error(below_one.ravel(), y.ravel(), n_bins=bins, norm="l1"))
 
 # %% ../nbs/04_metrics.ipynb #1db1321e
 def calibration_curve(

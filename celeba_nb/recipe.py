@@ -7,16 +7,15 @@ Docs: https://celeba-nb.github.io/celeba_nb/internals/recipe.html.md"""
 # %% auto #0
 __all__ = ['OLD_FIELDS', 'OLD_PATHS', 'OLD_MODELS', 'THRESHOLD', 'QUICKEST', 'STRONG', 'SUPERVISED', 'DROPOUT', 'TEN_CROP',
            'UNLABELED', 'RECIPES', 'setting', 'Recipe', 'recipe_schema', 'named_parts', 'own_modules', 'check_names',
-           'recipe_from_dict', 'run_id', 'old_run_ids']
+           'recipe_from_dict']
 
 # %% ../nbs/internals/recipe.ipynb #imports
 import difflib
-import hashlib
 import json
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, replace
-from itertools import product
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -153,6 +152,7 @@ def _field_problems(cls, error):
             for name, parts in wanted.items()]
 
 # %% ../nbs/internals/recipe.ipynb #schema
+@cache
 def recipe_schema() -> dict[str, dict]:  # field -> its JSON schema: type, bounds, default, description, group ...
     "Describe the fields of a recipe."
     return TypeAdapter(Recipe).json_schema()["properties"]
@@ -251,57 +251,6 @@ def recipe_from_dict(
     except (RecursionError, TypeError) as error:  # arguments in arguments without end; a key that Python itself needs
         raise TrainingError(f"recipe: {error}") from None
     return recipe
-
-# %% ../nbs/internals/recipe.ipynb #c2e1d20e
-def _hash(choices, data):
-    "16 hexadecimal digits for choices and data."
-    return hashlib.sha256(json.dumps([choices, data], sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _identity(recipe):
-    "The choices that name a run."
-    extra = {name: field.json_schema_extra or {} for name, field in recipe.__pydantic_fields__.items()}
-    return {name: value for name, value in asdict(recipe).items() if extra[name].get("absent", ...) != value}
-
-
-def run_id(
-    recipe: Recipe,  # resolved
-    data: str,  # the fingerprint of the labels
-) -> str:  # 16 hexadecimal digits
-    "Name a run by the hash of its recipe and its data."
-    return _hash(_identity(recipe), data)
-
-# %% ../nbs/internals/recipe.ipynb #old-run-ids
-def _old_forms(value):
-    "List every form in which an earlier version wrote a value."
-    if isinstance(value, str):
-        return [old for old, new in OLD_PATHS.items() if new == value] or [value]
-    if isinstance(value, list):
-        return [list(parts) for parts in product(*map(_old_forms, value))]
-    if not isinstance(value, dict):
-        return [value]
-    forms = [dict(zip(value, parts)) for parts in product(*map(_old_forms, value.values()))]
-    for old, (model, arguments) in OLD_MODELS.items():
-        given = value.get("model_args") or {}
-        if value.get("model") == model and arguments.keys() <= given.keys():
-            own = {key: part for key, part in given.items() if arguments.get(key, ...) != part}
-            older = [form | {"model": old, "model_args": own} for form in forms]
-            bare = [{key: part for key, part in form.items() if key != "model_args"} for form in older if not own]
-            forms += older + bare
-    return forms
-
-
-def old_run_ids(
-    recipe: Recipe,  # resolved
-    data: str,  # the fingerprint of the labels
-) -> list[str]:  # ids, in no particular order
-    "List the ids under which earlier versions kept the same run."
-    old_names = {new: old for old, new in OLD_FIELDS.items()}
-    ids = []
-    for form in _old_forms(_identity(recipe)):
-        numbers = [[value, int(value)] if isinstance(value, float) and value.is_integer() else [value] for value in form.values()]
-        ids += [_hash(dict(zip((old_names.get(name, name) for name in form), values)), data) for values in product(*numbers)]
-    return ids
 
 # %% ../nbs/internals/recipe.ipynb #5bd35cf0
 THRESHOLD = 0.854  # of the validation accuracy: then the test accuracy is surely above

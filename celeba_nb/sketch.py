@@ -200,7 +200,7 @@ def make_sketch(
     label_noise: float = 0.0,  # share of the labels to flip, in [0, 1)
     progress: bool = True,  # show a progress bar?
 ) -> Path:  # the folder
-    "Draw a set of faces in CelebA's own memory_format: JPEGs, attributes, partition, identities."
+    "Draw a set of faces in CelebA's own folder layout: JPEGs, attributes, partition, identities."
     root = Path(root)
     _check_arguments(root, train, valid, test, label_noise)
     with writing(root):

@@ -138,7 +138,7 @@ def measure_effects(
 ) -> pd.DataFrame:  # a row an effect: mean, low, high, p, wins, n
     "Measure paired effects: how large, how sure, and in how many seeds."
     (low, high), seeds = interval(differences, groups), differences.mean(2)
-    wins = seeds > 0 if better == "higher" else seeds < 0
+    wins = np.sign(seeds.round(12)) == (1 if better == "higher" else -1)  # a difference that only rounding makes is a tie
     return pd.DataFrame({"mean": seeds.mean(1), "low": low, "high": high, "p": sign_flip_p(seeds), "wins": wins.sum(1),
                          "n": seeds.shape[1]})
 

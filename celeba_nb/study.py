@@ -43,8 +43,8 @@ from celeba_nb.core import (
 from .files import Labels, identities
 from .images import ImageCache
 from .metrics import image_accuracy
-from .recipe import Recipe, old_run_ids, run_id
-from .run import Run, choose_rows, command_line, is_free, load_wanted, resolve, save
+from .recipe import Recipe
+from .run import Run, choose_rows, command_line, is_free, load_wanted, old_run_ids, resolve, run_id, save
 from .stats import effect_rows
 from .style import PALETTE, percent_axis, styled
 from .training import train

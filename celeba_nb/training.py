@@ -40,8 +40,8 @@ from celeba_nb.loop import (
 )
 from .metrics import metrics_table
 from .model import predict
-from .recipe import Recipe, run_id
-from .run import Run, choose_rows, describe_machine, finish, is_free, load_wanted, resolve, save
+from .recipe import Recipe
+from .run import Run, choose_rows, describe_machine, finish, is_free, load_wanted, resolve, run_id, save
 
 # %% ../nbs/internals/training.ipynb #e04eca9a
 @contextmanager

@@ -8,8 +8,8 @@ import os
 import sys
 from pathlib import Path
 
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ["OMP_NUM_THREADS"] = "1"  # before PyTorch is imported
+if "PYTEST_XDIST_WORKER" in os.environ:  # there is one for each core: it has one thread, and makes one run at a time
+    os.environ |= {"OMP_NUM_THREADS": "1", "LOKY_MAX_CPU_COUNT": "1"}  # before PyTorch is imported
 
 import pytest
 from chromium import CHROMIUM, MISSING
@@ -73,6 +73,10 @@ def turn(request, shared_folder):
              (workers if request.node.get_closest_marker("serial") else [worker])]
     for lock in locks:  # always in this order: two that wait for each other's would wait for ever
         lock.acquire()
+    for mark in request.node.iter_markers("xdist_group"):
+        first = shared_folder / f"{mark.args[0]}.worker"
+        first.exists() or first.write_text(worker)
+        assert first.read_text() == worker, "pytest-xdist has divided a group: what it shares is made twice"
     yield
     for lock in locks:
         lock.release()
@@ -97,9 +101,33 @@ def sketch_faces(cache_folder, once):
     "Draws the sketch faces that a notebook finds where CELEBA_ROOT is unset: once, before the notebooks ask for them."
     def draw(folder):
         drawn, printed = run([sys.executable, "-c", f"from {PACKAGE}.data import find_root; find_root()"], ROOT,
-                             {"CELEBA_ROOT": None, "CELEBA_NB_CACHE": cache_folder}, timeout=900)
+                             {"CELEBA_ROOT": None, "CELEBA_NB_CACHE": cache_folder, "LOKY_MAX_CPU_COUNT": None}, timeout=900)
         assert drawn, printed
     once("sketch_faces", draw)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    "Fifty sketch faces in the text layout; never changed."
+    from celeba_nb.sketch import make_sketch
+
+    return make_sketch(tmp_path_factory.mktemp("small") / "celeba", train=30, valid=10, test=10, progress=False)
+
+
+@pytest.fixture(scope="session")
+def labels(small):
+    "Their labels."
+    from celeba_nb.files import read_celeba
+
+    return read_celeba(small)
+
+
+@pytest.fixture(scope="module")
+def cache(labels, tmp_path_factory):
+    "Their pixels, at 16×16."
+    from celeba_nb.images import ImageCache
+
+    return ImageCache(labels, 16, folder=tmp_path_factory.mktemp("cache"), progress=False)
 
 
 @pytest.fixture(scope="module")

@@ -67,6 +67,7 @@ def _command(arguments, env, printed, gate, counted, file_limit, ordinary):
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     os.environ.update(env)
+    multiprocessing.set_start_method(None, force=True)  # a command's own workers begin as they do elsewhere
     if counted:
         _count_trainings(counted)
     while gate and not os.path.exists(gate):
@@ -91,6 +92,7 @@ def _notebook(path, env, printed, flags):
     for name, value in env.items():
         os.environ.pop(name, None) if value is None else os.environ.update({name: value})
     os.chdir(path.parent)
+    multiprocessing.set_start_method(None, force=True)  # a notebook's own workers begin as they do elsewhere
     import matplotlib
     from nbdev.test import test_nb
 
@@ -98,6 +100,8 @@ def _notebook(path, env, printed, flags):
     for category in (DeprecationWarning, FutureWarning):
         warnings.filterwarnings("error", category=category, module=PACKAGE)  # the package calls nothing deprecated
     passed, _ = test_nb(path, skip_flags=["slow"], force_flags=flags.split())
+    for idle in psutil.Process().children(recursive=True):  # joblib's workers: the end of a fork waits for them, for minutes
+        idle.kill()
     sys.exit(not passed)
 
 

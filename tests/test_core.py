@@ -139,9 +139,9 @@ def test_leftovers_of_killed_processes_are_removed(tmp_path):
         assert not any(path.exists() for path in left) and all(path.exists() for path in others)
 
 
-@pytest.mark.parametrize("made", [True, False])
+@pytest.mark.parametrize("made", ["run", "empty folder", None])
 def test_the_lock_file_goes_when_the_run_is_there(made, tmp_path, monkeypatch):
-    "Not before: Windows refuses to remove a file that is open, and a process that waits needs it."
+    "Not before: Windows refuses to remove an open file, and a process that waits needs it (a user's empty folder is no run)."
     folder, locks = tmp_path / "one", []
 
     class Lock(filelock.FileLock):
@@ -159,14 +159,16 @@ def test_the_lock_file_goes_when_the_run_is_there(made, tmp_path, monkeypatch):
     with run_lock(folder):
         if made:
             folder.mkdir()
-    assert (tmp_path / ".one.lock").exists() != made and locks
+        if made == "run":
+            (folder / "weights").touch()
+    assert (tmp_path / ".one.lock").exists() == (made != "run") and locks
 
 
 def test_a_lock_file_that_another_process_has_open_stays(tmp_path, monkeypatch):
     def refuse(path, missing_ok=False):
         raise PermissionError(13, "used by another process")
 
-    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "weights").mkdir(parents=True)
     monkeypatch.setattr(Path, "unlink", refuse)
     assert lock_and_look(tmp_path / "one") == "locked" and (tmp_path / ".one.lock").exists()
 

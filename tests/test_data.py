@@ -21,23 +21,6 @@ from celeba_nb.files import read_celeba
 from celeba_nb.images import ImageCache, denormalize, normalize
 from celeba_nb.sketch import make_sketch
 
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    "Fifty sketch faces in the text layout; never changed."
-    return make_sketch(tmp_path_factory.mktemp("small") / "celeba", train=30, valid=10, test=10, progress=False)
-
-
-@pytest.fixture(scope="module")
-def labels(small):
-    return read_celeba(small)
-
-
-@pytest.fixture(scope="module")
-def cache(labels, tmp_path_factory):
-    return ImageCache(labels, 16, folder=tmp_path_factory.mktemp("cache"), progress=False)
-
-
 # ---- batches
 
 
@@ -283,7 +266,7 @@ def test_download(hub, labels, tmp_path, monkeypatch, capsys):
 
 def test_download_by_torchvision(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(data, "CelebA", lambda root, download: asked.append((root, download)))
+    monkeypatch.setattr("torchvision.datasets.CelebA", lambda root, download: asked.append((root, download)))
     root = tmp_path / "not" / "made yet"
     assert download_celeba(root) == root and root.is_dir() and asked == [(str(root), True)]
 
@@ -291,7 +274,7 @@ def test_download_by_torchvision(tmp_path, monkeypatch):
 def test_download_refused(tmp_path, monkeypatch):
     def quota(*args, **kwargs):
         raise RuntimeError("quota exceeded")
-    monkeypatch.setattr(data, "CelebA", quota)
+    monkeypatch.setattr("torchvision.datasets.CelebA", quota)
     assert "quota exceeded" in refused(download_celeba, tmp_path)
     assert "By hand" in refused(download_celeba, tmp_path, "huggingface", "http://127.0.0.1:9")
     assert "torchvision, huggingface" in refused(download_celeba, tmp_path, "elsewhere")

@@ -28,19 +28,6 @@ from celeba_nb import files
 from celeba_nb.core import ATTRIBUTES
 from celeba_nb.files import read_celeba
 from celeba_nb.images import ImageCache
-from celeba_nb.sketch import make_sketch
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    "Fifty sketch faces in the text layout; never changed."
-    return make_sketch(tmp_path_factory.mktemp("small") / "celeba", train=30, valid=10, test=10, progress=False)
-
-
-@pytest.fixture(scope="module")
-def labels(small):
-    return read_celeba(small)
-
 
 # ---- the four layouts
 

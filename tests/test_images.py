@@ -21,25 +21,8 @@ from celeba_nb import images
 from celeba_nb.core import WriteError
 from celeba_nb.files import read_celeba
 from celeba_nb.images import LARGEST_IMAGE, ImageCache, decode, list_decoded, open_image
-from celeba_nb.sketch import make_sketch
 
 CELEBA = os.environ.get("CELEBA_ROOT")
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    "Fifty sketch faces in the text layout; never changed."
-    return make_sketch(tmp_path_factory.mktemp("small") / "celeba", train=30, valid=10, test=10, progress=False)
-
-
-@pytest.fixture(scope="module")
-def labels(small):
-    return read_celeba(small)
-
-
-@pytest.fixture(scope="module")
-def cache(labels, tmp_path_factory):
-    return ImageCache(labels, 16, folder=tmp_path_factory.mktemp("cache"), progress=False)
 
 
 def files_in(folder):

@@ -197,6 +197,7 @@ def test_it_says_what_the_data_were(model, page):
 
 def test_the_same_run_gives_the_same_page(model, page):
     assert make_page(load(model), model.resolve().name) == page.read_text()
+    assert page.read_text().startswith("<!DOCTYPE html>")
 
 
 def test_a_missing_value_is_an_error():

@@ -119,3 +119,11 @@ def test_means_are_those_of_the_plain_way():
     plain = [sums[drawn].sum() / sizes[drawn].sum() for drawn in (draws.integers(len(sums), size=len(sums)) for _ in range(300))]
     found = rate_draws(values[:, None], np.ones((500, 1), bool), groups, 300, 6, one_by_one=True)[:, 0]
     assert np.allclose(found, plain, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("better", ["higher", "lower"])
+def test_a_tie_is_no_win(better):
+    "Nor one that rounding has made a difference of: 0.1 + 0.2 isn't 0.3."
+    values = np.array([[[0.3, 0.3], [0.5, 0.5]], [[0.1 + 0.2, 0.3], [0.6, 0.6]]])  # (methods, seeds, images)
+    row = effect_rows(values, np.arange(2), {"new": (-1, 1)}, better).iloc[0]
+    assert row["wins"] == (1 if better == "higher" else 0) and row["n"] == 2

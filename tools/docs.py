@@ -47,7 +47,8 @@ TABLE = "| parameter | what it is |\n| --- | --- |\n"
 def prepared(nb):
     "A notebook that nbdev neither runs nor shortens."
     for cell in nb["cells"]:
-        cell["source"] = re.sub(r"^#\| *export$", "#| exports", source(cell), flags=re.M)
+        shown = re.sub(r"^#\| *exporti\n", "", source(cell), flags=re.M)  # exported, but not public: shown like other code
+        cell["source"] = re.sub(r"^#\| *export$", "#| exports", shown, flags=re.M)
     nb["cells"][0]["source"] += "\n- skip_showdoc: true"
     return nb
 
@@ -210,7 +211,8 @@ def rewrite_links(text, folder):
     def to_name(found):
         shown, module, name = found[1], modules()[found[2]], found[1].removesuffix("()").split(".")
         name = name[2:] if name[0] == PACKAGE else name
-        if any(part.startswith("_") for part in name):
+        public = importlib.import_module(f"{PACKAGE}.{module}").__all__
+        if name[0] not in public or any(part.startswith("_") for part in name):
             return f"`{shown}`"
         return f"{{py:obj}}`{shown} <{PACKAGE}.{module}.{'.'.join(name)}>`"
 
