@@ -100,11 +100,11 @@ def pretrained_backbone(
     weights: str | None = None,  # None: random; "DEFAULT": torchvision's best, downloaded once
 ) -> nn.Module:  # with 1,000 classes; TrainingError for other names or weights, or where the download fails
     "Build a network of torchvision, with random or pretrained weights."
-    import torchvision  # here: that takes seconds
-
     if name not in NETWORKS or weights not in (None, "DEFAULT"):
         raise TrainingError(f"there is no {name!r} with weights={weights!r}: take one of {', '.join(NETWORKS)}, "
                             'and None or "DEFAULT"')
+    import torchvision  # imported here: that takes seconds
+
     try:
         return torchvision.models.get_model(name, weights=weights if _DOWNLOAD.get() else None)
     except OSError as error:

@@ -68,15 +68,16 @@ def turn(request, shared_folder):
     if not worker:
         yield
         return
+    for mark in request.node.iter_markers("xdist_group"):
+        first = shared_folder / f"{mark.args[0]}.worker"
+        if not first.exists():
+            first.write_text(worker)
+        assert first.read_text() == worker, "pytest-xdist has divided a group: what it shares is made twice"
     workers = [f"gw{i}" for i in range(int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))]
     locks = [FileLock(shared_folder / f"{name}.turn") for name in
              (workers if request.node.get_closest_marker("serial") else [worker])]
     for lock in locks:  # always in this order: two that wait for each other's would wait for ever
         lock.acquire()
-    for mark in request.node.iter_markers("xdist_group"):
-        first = shared_folder / f"{mark.args[0]}.worker"
-        first.exists() or first.write_text(worker)
-        assert first.read_text() == worker, "pytest-xdist has divided a group: what it shares is made twice"
     yield
     for lock in locks:
         lock.release()

@@ -60,14 +60,20 @@ def _count_trainings(path):
     study.train = counted
 
 
-def _command(arguments, env, printed, gate, counted, file_limit, ordinary):
-    "What the fork does."
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the command itself begins
+def _settle(printed, env):
+    "Print into a file from now on, with these variables (None: unset), and begin own workers as an ordinary process does."
     with open(printed, "wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    os.environ.update(env)
-    multiprocessing.set_start_method(None, force=True)  # a command's own workers begin as they do elsewhere
+    for name, value in env.items():
+        os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+    multiprocessing.set_start_method(None, force=True)
+
+
+def _command(arguments, env, printed, gate, counted, file_limit, ordinary):
+    "What the fork does."
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the command itself begins
+    _settle(printed, env)
     if counted:
         _count_trainings(counted)
     while gate and not os.path.exists(gate):
@@ -86,13 +92,8 @@ def _command(arguments, env, printed, gate, counted, file_limit, ordinary):
 
 def _notebook(path, env, printed, flags):
     "What the fork of a notebook does."
-    with open(printed, "wb") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    for name, value in env.items():
-        os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+    _settle(printed, env)
     os.chdir(path.parent)
-    multiprocessing.set_start_method(None, force=True)  # a notebook's own workers begin as they do elsewhere
     import matplotlib
     from nbdev.test import test_nb
 
