@@ -18,8 +18,8 @@ from celeba_nb.core import TrainingError
 from celeba_nb.files import read_celeba
 from celeba_nb.recipe import Recipe
 from celeba_nb.report import (
+    _TEMPLATES,
     GROUPS,
-    TEMPLATES,
     attribute_table,
     find_baselines,
     gap_chart,
@@ -202,7 +202,7 @@ def test_the_same_run_gives_the_same_page(model, page):
 
 def test_a_missing_value_is_an_error():
     with pytest.raises(jinja2.UndefinedError):
-        TEMPLATES.get_template("report.html.jinja").render(name="x")
+        _TEMPLATES.get_template("report.html.jinja").render(name="x")
 
 
 def test_out_is_no_folder(model, tmp_path):
