@@ -56,7 +56,7 @@ def fit_curve(
     if len(np.unique(n)) < 3:
         raise ValueError(f"three numbers can't be fitted to {len(np.unique(n))} numbers of labels: measure at least 3")
     guess = (0.8 * error.min(), error.max() - 0.8 * error.min(), 0.3)
-    found, _ = curve_fit(power_law, n, error, guess, bounds=([0, 0, 0.01], [error.min(), 20, 2]))
+    found, _ = curve_fit(power_law, n, error, guess, bounds=([0, 0, 0.01], [error.min(), 20, 2]), method="dogbox")
     return tuple(float(value) for value in found)
 
 # %% ../nbs/09_few_labels.ipynb #0c56b291
@@ -66,12 +66,12 @@ def curve_band(
     draws: int = 300,  # of the bootstrap
 ) -> np.ndarray:  # (3, len(n)): the fitted error, and the ends of its 95% interval
     "The fitted curve, and how far it moves with the choice of runs."
-    rng, groups = np.random.default_rng(0), [group for _, group in runs.groupby("labels")]
-    fits = []
+    rng, labels, error = np.random.default_rng(0), runs["labels"].to_numpy(), runs["error"].to_numpy()
+    groups, fits = runs.groupby("labels").indices.values(), []
     for _ in range(draws):
-        drawn = pd.concat([group.iloc[rng.integers(len(group), size=len(group))] for group in groups])
-        fits.append(power_law(n, *fit_curve(drawn["labels"], drawn["error"])))
-    return np.array([power_law(n, *fit_curve(runs["labels"], runs["error"])), *np.quantile(fits, [0.025, 0.975], axis=0)])
+        drawn = np.concatenate([group[rng.integers(len(group), size=len(group))] for group in groups])
+        fits.append(power_law(n, *fit_curve(labels[drawn], error[drawn])))
+    return np.array([power_law(n, *fit_curve(labels, error)), *np.quantile(fits, [0.025, 0.975], axis=0)])
 
 # %% ../nbs/09_few_labels.ipynb #60d07276
 @styled

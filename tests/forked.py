@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from tools.notebooks import FLOORS, PACKAGE, notebook_command, without_bars
+from tools.notebooks import FLOORS, PACKAGE, ROOT, notebook_command, without_bars
 from tools.notebooks import run as run_command
 
 PRELOADED = ["torchvision", "pandas", "scipy.stats", "matplotlib.pyplot", "nbdev.test",
@@ -60,20 +60,23 @@ def _count_trainings(path):
     study.train = counted
 
 
-def _settle(printed, env):
-    "Print into a file from now on, with these variables (None: unset), and begin own workers as an ordinary process does."
-    with open(printed, "wb") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+def _settle(printed, env, errors=None):
+    "Print into files from now on, with these variables (None: unset), and begin own workers as an ordinary process does."
+    for numbers, path in [((1, 2), printed), ((2,), errors)]:
+        if path:
+            with open(path, "wb") as file:
+                for number in numbers:
+                    os.dup2(file.fileno(), number)
     for name, value in env.items():
         os.environ.pop(name, None) if value is None else os.environ.update({name: value})
     multiprocessing.set_start_method(None, force=True)
 
 
-def _command(arguments, env, printed, gate, counted, file_limit, ordinary):
+def _command(arguments, env, printed, errors, gate, counted, file_limit, ordinary, without):
     "What the fork does."
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the command itself begins
-    _settle(printed, env)
+    _settle(printed, env, errors)
+    sys.modules |= dict.fromkeys(without)  # to import one of them fails
     if counted:
         _count_trainings(counted)
     while gate and not os.path.exists(gate):
@@ -124,8 +127,10 @@ def run_notebook(path, env, timeout, flags=""):
 class Command:
     "A command that is running, or has ended."
 
-    def __init__(self, arguments, folder, env=None, gate=None, counted=None, file_limit=None, ordinary=False):
+    def __init__(self, arguments, folder, env=None, gate=None, counted=None, file_limit=None, ordinary=False, apart=False,
+                 without=()):
         self.printed_path = folder / f"printed-{time.time_ns()}"
+        self.errors_path = self.printed_path.with_suffix(".errors") if apart else None
         if file_limit:  # a pipe has no size, so what is printed isn't limited
             os.mkfifo(self.printed_path)
             self.text = b""
@@ -133,7 +138,8 @@ class Command:
             self.reader.start()
         env = {"LOKY_MAX_CPU_COUNT": "1", "CELEBA_NB_CACHE": str(folder / "cache"), **(env or {})}
         self.process = CONTEXT.Process(target=_command, args=(
-            [str(word) for word in arguments], env, self.printed_path, gate, counted, file_limit, ordinary))
+            [str(word) for word in arguments], env, self.printed_path, self.errors_path, gate, counted, file_limit, ordinary,
+            without))
         self.process.start()
         self.pid, self.began = self.process.pid, time.monotonic()
 
@@ -162,14 +168,30 @@ class Command:
         return self.printed_path.read_text(errors="replace")
 
 
-def run(arguments, folder, **options):
-    "Run a command to its end: (exit code, what it printed)."
+def _finish(arguments, folder, **options):
+    "A command that has ended by itself."
     command = Command(arguments, folder, **options)
-    code = command.wait(300)
-    if code is None:
+    if command.wait(300) is None:
         command.send(signal.SIGKILL)
         raise TimeoutError(f"{arguments} went on for more than 300 s:\n{command.printed}")
-    return code, command.printed
+    return command
+
+
+def run(arguments, folder, **options):
+    "Run a command to its end: (exit code, what it printed)."
+    command = _finish(arguments, folder, **options)
+    return command.process.exitcode, command.printed
+
+
+def run_apart(arguments, folder, env=None, without=()):
+    "The same: exit code, output and error output apart, as subprocess.run gives them."
+    if CONTEXT is None:
+        code = f"import sys; sys.modules |= dict.fromkeys({without!r}); from {PACKAGE}.cli import app; app()"
+        return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, env={**os.environ, **(env or {})},
+                              capture_output=True, text=True)
+    command = _finish(arguments, folder, env=env, without=without, apart=True)
+    return subprocess.CompletedProcess(arguments, command.process.exitcode, command.printed,
+                                       command.errors_path.read_text(errors="replace"))
 
 
 # ---- strace: a signal at the n-th system call that writes

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from forked import run_apart, run_notebook
 from PIL import Image, ImageOps
 from signed import sign
 
@@ -32,7 +33,7 @@ from celeba_nb.photo import (
 from celeba_nb.recipe import Recipe
 from celeba_nb.run import load
 from celeba_nb.training import train
-from tools.notebooks import ROOT, notebook_command, read, run, solved, write
+from tools.notebooks import ROOT, code_cell, read, solved, write
 
 needs_dlib = pytest.mark.skipif(load_dlib() is None, reason="dlib is not installed (extra photo)")
 TINY = Recipe(train_images=32, valid_images=16, test_images=16, size=32, epochs=1, device="cpu", threads=1,
@@ -60,10 +61,10 @@ def photo(face):
     return put_face(face, Similarity(1.5 * np.exp(0.1j), 200 + 150j), np.array([90, 120, 150]), 700)
 
 
-def celeba_nb(*arguments, **env):
+@pytest.fixture
+def celeba_nb(tmp_path):
     "The command in a process of its own."
-    command = [sys.executable, "-c", "from celeba_nb.cli import app; app()", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), **env}, capture_output=True, text=True)
+    return lambda *arguments, without=(): run_apart(arguments, tmp_path, without=without)
 
 
 def save_as(image, path, **options):
@@ -94,7 +95,7 @@ def odd_photos(photo, folder):
 
 
 @needs_dlib
-def test_predict_reads_odd_photos(photo, model, tmp_path):
+def test_predict_reads_odd_photos(photo, model, tmp_path, celeba_nb):
     odd = odd_photos(photo, tmp_path)
     done = celeba_nb("predict", *odd.values(), "--model", model, "--json", tmp_path / "answers.json")
     assert done.returncode == 0, done.stderr
@@ -112,7 +113,7 @@ def test_predict_reads_odd_photos(photo, model, tmp_path):
 
 
 @needs_dlib
-def test_several_faces_no_face_and_a_broken_file(photo, face, model, tmp_path):
+def test_several_faces_no_face_and_a_broken_file(photo, face, model, tmp_path, celeba_nb):
     group = np.hstack([photo, put_face(face, Similarity(1.2, 250 + 200j), np.array([200, 180, 90]), 700)])
     files = [save_as(Image.fromarray(group), tmp_path / "group.png"),
              save_as(Image.new("RGB", (300, 200), "teal"), tmp_path / "sea.png")]
@@ -189,16 +190,10 @@ def test_a_bomb_is_refused_before_it_is_unpacked():
     assert b"the limit is 89,478,485: make it smaller" in done.stderr
 
 
-def no_dlib(folder):
-    "A folder for PYTHONPATH in which dlib can't be imported."
-    (folder / "dlib.py").write_text("raise ImportError('no dlib here')\n")
-    return os.pathsep.join([str(folder), str(ROOT)])
-
-
-def test_without_dlib_the_centre_and_a_warning(photo, model, tmp_path):
+def test_without_dlib_the_centre_and_a_warning(photo, model, tmp_path, celeba_nb):
     Image.fromarray(photo).save(tmp_path / "photo.png")
     done = celeba_nb("predict", tmp_path / "photo.png", "--model", model, "--json", tmp_path / "a.json",
-                     PYTHONPATH=no_dlib(tmp_path))
+                     without=("dlib",))
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("Warning: dlib is not installed") == 1 and "celeba_nb[photo]" in done.stderr
     (found,) = json.loads((tmp_path / "a.json").read_text())["photos"][0]["faces"]
@@ -209,13 +204,10 @@ def test_the_notebook_runs_without_dlib(tmp_path, sketch_faces):
     shutil.copytree(ROOT / "nbs" / "results", tmp_path / "nbs" / "results")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     nb = solved(read(ROOT / "nbs" / "12_photo.ipynb"), prove=False)
-    last = {"cell_type": "code", "id": "last", "metadata": {}, "outputs": [], "execution_count": None,
-            "source": "assert not aligns and {face.way for faces in found for face in faces} == {'centre'}"}
-    nb["cells"].append(last)
+    nb["cells"] = [code_cell("import sys\n\nsys.modules['dlib'] = None  # not installed"), *nb["cells"], code_cell(
+        "assert not aligns and {face.way for faces in found for face in faces} == {'centre'}")]
     write(nb, tmp_path / "nbs" / "12_photo.ipynb")
-    (tmp_path / "without").mkdir()
-    env = {"PYTHONPATH": no_dlib(tmp_path / "without"), "MPLBACKEND": "Agg", "CELEBA_ROOT": None}
-    passed, printed = run(notebook_command(tmp_path / "nbs" / "12_photo.ipynb"), tmp_path, env, timeout=600)
+    passed, printed = run_notebook(tmp_path / "nbs" / "12_photo.ipynb", {"MPLBACKEND": "Agg", "CELEBA_ROOT": None}, 600)
     assert passed, printed[-5000:]
 
 
@@ -257,7 +249,7 @@ def test_a_folder_of_another_version_is_refused(key, value, said, model, tmp_pat
 
 
 @pytest.mark.parametrize("how", ["torch.save", "pickle"])
-def test_a_pickle_is_refused_unopened(how, model, tmp_path):
+def test_a_pickle_is_refused_unopened(how, model, tmp_path, celeba_nb):
     "Also with fitting checksums, and on the command line in one line."
     folder, weights = copy_of(model, tmp_path), load(model).weights
     data = io.BytesIO()

@@ -41,9 +41,14 @@ def wait_for_runs(process, folder, number):
         time.sleep(0.05)
 
 
+@pytest.fixture(scope="module")
+def whole(faces, tmp_path_factory):
+    "What the study says when nobody disturbs it."
+    return finish(faces, tmp_path_factory.mktemp("undisturbed") / "whole")
+
+
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
-def test_stopped_study(faces, tmp_path, stop):
-    whole = finish(faces, tmp_path / "whole")
+def test_stopped_study(faces, whole, tmp_path, stop):
     process = start(faces, tmp_path / "stopped")
     wait_for_runs(process, tmp_path / "stopped", 4)
     process.send_signal(stop)
