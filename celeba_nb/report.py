@@ -145,7 +145,7 @@ def metric_intervals(
     "Bootstrap intervals of any metrics: resample identities and compute each metric again."
     codes, found = np.unique(groups, return_inverse=True)[1], []
     for counts in bootstrap_counts(np.random.default_rng(seed), codes.max() + 1, repeats):
-        rows = np.repeat(np.arange(len(codes)), counts[codes])
+        rows = np.repeat(np.arange(len(codes)), counts[codes].astype(int))
         found.append([function(probabilities[rows], truth[rows]) for function in functions.values()])
     low, high = np.quantile(found, [0.025, 0.975], axis=0)
     return {name: (float(a), float(b)) for name, a, b in zip(functions, low, high)}

@@ -46,11 +46,14 @@ def bootstrap_counts(
     n: int,  # things that are drawn from, with replacement, n times
     repeats: int,  # resamplings, at least 1
     one_by_one: bool = False,  # draw numbers, as for more than MANY things: another stream of the same chance
-) -> np.ndarray:  # (repeats, n): how often each was drawn
+) -> np.ndarray:  # (repeats, n), float: how often each was drawn
     "Resample with replacement, as counts."
     if one_by_one or n > MANY:
-        return np.array([np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(repeats)])
-    return rng.multinomial(n, np.full(n, 1 / n), size=repeats)
+        counts = np.empty((repeats, n))
+        for row in counts:
+            row[:] = np.bincount(rng.integers(n, size=n, dtype=np.int32), minlength=n)
+        return counts
+    return rng.multinomial(n, np.full(n, 1 / n), size=repeats).astype(float)
 
 # %% ../nbs/05a_evidence.ipynb #count-blocks
 BLOCK = 2**20  # counts that are held in memory at once
@@ -65,7 +68,7 @@ def bootstrap_blocks(
     "Yield resamplings in blocks that fit into memory."
     rows = max(1, BLOCK // n)
     for start in range(0, repeats, rows):
-        yield bootstrap_counts(rng, n, min(rows, repeats - start), one_by_one).astype(float)
+        yield bootstrap_counts(rng, n, min(rows, repeats - start), one_by_one)
 
 # %% ../nbs/05a_evidence.ipynb #group-sums
 def group_sums(
@@ -90,7 +93,8 @@ def hierarchical_means(
     sums, sizes = group_sums(values, groups)
     seeds, means, start = bootstrap_counts(rng, n, repeats), [], 0
     for drawn in bootstrap_blocks(rng, len(sizes), repeats):
-        totals = np.einsum("...sr,rs->...r", sums @ drawn.T, seeds[start:start + len(drawn)])
+        totals = (sums.reshape(-1, len(sizes)) @ drawn.T).reshape(*sums.shape[:-1], -1)  # one product is faster than a stack
+        totals = np.einsum("...sr,rs->...r", totals, seeds[start:start + len(drawn)])
         means.append(totals / (n * (drawn @ sizes)))
         start += len(drawn)
     return np.concatenate(means, axis=-1)
