@@ -20,6 +20,8 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
+from filelock import FileLock
 from joblib import cpu_count
 from scipy.optimize import curve_fit
 from scipy.special import expit, logit
@@ -261,6 +263,10 @@ class ResultsTable:
         path: Path,  # of the CSV file; it need not be there yet; DataError if it isn't such a table
     ):
         self.path, self.rows, self.right, self.groups = Path(path), pd.DataFrame(columns=["method", "seed"]), {}, None
+        self.read()
+
+    def read(self):
+        "Read the file, if it is there."
         if self.path.exists():
             self.rows, self.right, self.groups = _read_table(self.path)
 
@@ -286,31 +292,6 @@ class ResultsTable:
         "The share of right answers about each test image, by each run."
         return np.array([self.right[method, seed] for seed in seeds]) / self.rows["attributes"].iloc[0]
 
-    def add(
-        self,
-        key: tuple[str, int],  # method, seed: without a row
-        run: Run,  # a finished one
-        labels: Labels,  # of the whole data set; TrainingError if the table is of others
-    ):
-        "Add a run's row, and write the file."
-        if key in self.right:
-            raise TrainingError(f"{self.path}: {key[0]!r} with seed {key[1]} has its row already; remove it to add another")
-        groups = np.unique(identities(labels, run.predictions["test_rows"]), return_inverse=True)[1]
-        if self.groups is not None and not np.array_equal(self.groups, groups):
-            raise TrainingError(f"{self.path} is of other data: choose another file for these images")
-        truth, about = run.predictions["test_truth"], {"precision": run.recipe.precision, "processor": run.machine["processor"]}
-        right = np.rint(truth.shape[1] * image_accuracy(run.predictions["test"], truth)).astype(np.uint8)
-        self.groups, self.right[key] = groups, right
-        row = {"run": run.id, "method": key[0], "seed": key[1]} | score_run(run) | about | {"attributes": truth.shape[1]}
-        self.rows = pd.DataFrame([*self.rows.to_dict("records"), row])
-        self.write()
-
-    def write(self):
-        "Write the file."
-        right = [_pack(self.right[key], "u1") for key in zip(self.rows["method"], self.rows["seed"])]
-        groups = [_pack(self.groups, "<u4"), *[""] * (len(right) - 1)]  # they are the same for all rows
-        write_atomically(self.path, lambda file: self.rows.assign(right=right, groups=groups).to_csv(file, index=False))
-
 # %% ../nbs/09_few_labels.ipynb #130c5053
 def _read_table(path):
     "The rows, the right answers of each, and who is on the test images; or a DataError."
@@ -327,6 +308,43 @@ def _read_table(path):
     if wrong or len(right) < len(table):
         raise DataError(f"{path}: the row of {(wrong or keys)[0]} contradicts itself or another row; take it out")
     return table, right, groups
+
+# %% ../nbs/09_few_labels.ipynb #grow-table-code
+@patch
+def add(
+    self: ResultsTable,
+    key: tuple[str, int],  # method, seed: without a row
+    run: Run,  # a finished one
+    labels: Labels,  # of the whole data set; TrainingError if the table is of others
+):
+    "Add a run's row, and write the file. Several processes may do so at once."
+    with FileLock(self.path.with_name(f".{self.path.name}.lock")):
+        self.read()  # another process may have added rows
+        self._put(key, run, labels)
+        self.write()
+
+
+@patch
+def _put(self: ResultsTable, key, run, labels):
+    "Add a run's row."
+    if key in self.right:
+        raise TrainingError(f"{self.path}: {key[0]!r} with seed {key[1]} has its row already; remove it to add another")
+    groups = np.unique(identities(labels, run.predictions["test_rows"]), return_inverse=True)[1]
+    if self.groups is not None and not np.array_equal(self.groups, groups):
+        raise TrainingError(f"{self.path} is of other data: choose another file for these images")
+    truth, about = run.predictions["test_truth"], {"precision": run.recipe.precision, "processor": run.machine["processor"]}
+    right = np.rint(truth.shape[1] * image_accuracy(run.predictions["test"], truth)).astype(np.uint8)
+    self.groups, self.right[key] = groups, right
+    row = {"run": run.id, "method": key[0], "seed": key[1]} | score_run(run) | about | {"attributes": truth.shape[1]}
+    self.rows = pd.DataFrame([*self.rows.to_dict("records"), row])
+
+
+@patch
+def write(self: ResultsTable):
+    "Write the file."
+    right = [_pack(self.right[key], "u1") for key in zip(self.rows["method"], self.rows["seed"])]
+    groups = [_pack(self.groups, "<u4"), *[""] * (len(right) - 1)]  # they are the same for all rows
+    write_atomically(self.path, lambda file: self.rows.assign(right=right, groups=groups).to_csv(file, index=False))
 
 # %% ../nbs/09_few_labels.ipynb #364ec542
 def run_missing(

@@ -105,7 +105,18 @@ def test_a_row_is_there_or_not(table, monkeypatch):
     monkeypatch.setattr(pd.DataFrame, "to_csv", full)
     with pytest.raises(WriteError):
         table.add(("c", 0), made_up_run("c0", 0), LABELS)
-    assert table.path.read_bytes() == before and [path.name for path in table.path.parent.iterdir()] == ["table.csv"]
+    left = {path.name for path in table.path.parent.iterdir()} - {".table.csv.lock"}
+    assert table.path.read_bytes() == before and left == {"table.csv"}
+
+
+def test_two_processes_grow_one_table(table):
+    "Each has read it before the other adds its row."
+    other = ResultsTable(table.path)
+    table.add(("c", 0), made_up_run("c0", 0), LABELS)
+    other.add(("d", 0), made_up_run("d0", 0), LABELS)
+    assert {("c", 0), ("d", 0)} < set(ResultsTable(table.path).right) and len(other.rows) == 8
+    with pytest.raises(TrainingError, match="'d' with seed 0 has its row already"):
+        table.add(("d", 0), made_up_run("d0", 0), LABELS)
 
 
 def spoil(text, row, column, value):
