@@ -11,6 +11,7 @@ __all__ = ['CURVE', 'BASE', 'LEFT_OUT', 'ADDED', 'LATER', 'INGREDIENTS', 'power_
 
 # %% ../nbs/09_few_labels.ipynb #imports
 import base64
+import hashlib
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -21,14 +22,13 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
-from filelock import FileLock
 from joblib import cpu_count
 from scipy.optimize import curve_fit
 from scipy.special import expit, logit
 from torch import nn
 
 from .augment import compose
-from .core import DataError, TrainingError, import_object, write_atomically
+from .core import DataError, TrainingError, cache_folder, import_object, run_lock, write_atomically
 from .files import Labels, identities
 from .loop import Callback, State, augments, bce, compute_logits
 from .metrics import accuracy, balanced_accuracy, image_accuracy, mean_average_precision, tune_thresholds
@@ -318,7 +318,8 @@ def add(
     labels: Labels,  # of the whole data set; TrainingError if the table is of others
 ):
     "Add a run's row, and write the file. Several processes may do so at once."
-    with FileLock(self.path.with_name(f".{self.path.name}.lock")):
+    name = hashlib.blake2b(bytes(self.path.resolve()), digest_size=6).hexdigest()
+    with run_lock(cache_folder() / f"table-{name}", wait=True):
         self.read()  # another process may have added rows
         self._put(key, run, labels)
         self.write()
