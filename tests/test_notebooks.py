@@ -1,6 +1,6 @@
 """The cells are the tests: every notebook runs from top to bottom, on sketch faces, and on real CelebA where it is.
 
-Each gap is first left open, where its check must fail with its hint, and then filled with the folded solution.
+Each gap is first left open, where its check must fail, and then filled with the folded solution.
 Cells marked `#| slow` are left out, as nbdev-test leaves them out; CELEBA_NB_FLAGS=slow runs them too.
 """
 import ast
@@ -52,7 +52,8 @@ def test_exercises_are_whole(name):
     found = exercises(read(NOTEBOOKS[name]))
     assert found or is_internal(NOTEBOOKS[name]), "no exercise with a gap: no code cell begins with '# Exercise 1'"
     for exercise in found:
-        assert exercise.check, f"exercise {exercise.name}: the next code cell does not check it with `with hint(...)`"
+        assert exercise.check, f"exercise {exercise.name}: the next code cell does not check it inside `with check():`"
+        assert len(exercise.hints) == 2, f"exercise {exercise.name}: two folded hints, each telling more, stand in its text"
         assert exercise.solution, f"exercise {exercise.name}: no folded solution that begins with '# Exercise ...'"
     assert len({exercise.name for exercise in found}) == len(found), "two exercises have the same number"
 
@@ -94,9 +95,9 @@ def notebook(*cells):
 
 def exercise(gap="...", solution="2 * x", check="double(21) == 42"):
     return notebook(
-        ("code", "from celeba_nb.exercises import hint"),
+        ("code", "from celeba_nb.exercises import check"),
         ("code", f"# Exercise 1\ndef double(x):\n    return {gap}"),
-        ("code", f"with hint('Twice.'):\n    assert {check}"),
+        ("code", f"with check():\n    assert {check}"),
         ("markdown", "<details><summary>Solution</summary>\n\n```python\n# Exercise 1\ndef double(x):\n"
                      f"    return {solution}\n```\n</details>"))
 

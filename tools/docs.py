@@ -177,7 +177,7 @@ def titles(text):
             continue
         said = [(keyword.arg or "", keyword.value) for keyword in node.keywords]
         said += [(getattr(node.func, "attr", ""), argument) for argument in node.args[:1]]
-        if getattr(node.func, "id", "print") not in ("print", "hint"):
+        if getattr(node.func, "id", "print") != "print":
             said += [("what", argument) for argument in node.args if len(str(getattr(argument, "value", "")).split()) > 2]
         for name, value in said:
             name = {"what": "title", "suptitle": "title"}.get(name, name.removeprefix("set_"))

@@ -1,5 +1,4 @@
 """What the tests and the tools share: the notebooks, their exercises, and a way to run one in its own process."""
-import ast
 import copy
 import json
 import os
@@ -99,9 +98,10 @@ def copy_project(folder, root=ROOT):
     return folder
 
 
-# Exercises: a gap (a cell that begins with "# Exercise 1"), its check right below, and its solution, folded.
+# Exercises: the text with two folded hints, a gap (a cell that begins with "# Exercise 1"), its check, the folded solution.
 
 GAP = re.compile(r"# Exercise (\w+)")
+HINT = re.compile(r"<details><summary>Hint \d</summary>\s*(.+?)\s*</details>", re.S)
 SOLUTION = re.compile(r"^ *```python\n( *# Exercise (\w+).*?)^ *```", re.M | re.S)
 
 
@@ -110,29 +110,22 @@ class Exercise:
     name: str
     gap: int  # position of the cell with the gap
     check: int | None  # position of the cell that checks it
-    hint: str | None  # what the check says while the gap is open
+    hints: list[str]
     solution: str | None
-
-
-def _hint(text):
-    "The text of the first `with hint(...)` in a cell, or None."
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.With) and isinstance(call := node.items[0].context_expr, ast.Call):
-            if getattr(call.func, "id", None) == "hint":
-                return ast.literal_eval(call.args[0])
 
 
 def exercises(nb):
     "The exercises with a gap, in order."
     cells = nb["cells"]
-    folded = {name: textwrap.dedent(text) for cell in cells if cell["cell_type"] == "markdown"
-              and "<details>" in source(cell) for text, name in SOLUTION.findall(source(cell))}
+    prose = [source(cell) if cell["cell_type"] == "markdown" else "" for cell in cells]
+    folded = {name: textwrap.dedent(text) for text, name in SOLUTION.findall("\n".join(prose))}
     found = []
     for i, cell in enumerate(cells):
         if cell["cell_type"] == "code" and (gap := GAP.match("\n".join(code(cell)))):
             check = next((j for j in range(i + 1, len(cells)) if cells[j]["cell_type"] == "code"), None)
-            text = _hint(source(cells[check])) if check else None
-            found.append(Exercise(gap[1], i, check if text else None, text, folded.get(gap[1])))
+            checks = check and re.search(r"^with check\(\):", source(cells[check]), re.M)
+            text = next(prose[j] for j in range(i, -1, -1) if f"**Exercise {gap[1]}" in prose[j] or j == 0)
+            found.append(Exercise(gap[1], i, check if checks else None, HINT.findall(text), folded.get(gap[1])))
     return found
 
 
@@ -140,20 +133,19 @@ PROBE = """
 try:
     exec({check!r})
 except AssertionError as error:
-    assert {hint!r} in str(error), f"the check fails without its hint: {{error}}"
+    assert str(error).startswith("Not yet ("), f"what fails is not inside the check: {{error}}"
 else:
     raise AssertionError("exercise {name}: the check passes though the gap is open")
 """
 
 
 def solved(nb, prove=True):
-    "The notebook with each gap filled; with `prove`, each check is first made to fail on the open gap, with its hint."
+    "The notebook with each gap filled; with `prove`, each check is first made to fail on the open gap."
     nb = copy.deepcopy(nb)
     cells = nb["cells"]
     for exercise in reversed([e for e in exercises(nb) if e.check and e.solution]):
         open_gap = cells[exercise.gap]
-        check = source(cells[exercise.check])
-        probe = PROBE.format(check=check, hint=exercise.hint, name=exercise.name)
+        probe = PROBE.format(check=source(cells[exercise.check]), name=exercise.name)
         cells[exercise.gap : exercise.gap + 1] = [
             *([open_gap, code_cell(probe)] if prove else []), code_cell(exercise.solution)]
     return nb
