@@ -10,7 +10,6 @@ __all__ = ['CHART_COLORS', 'METRICS', 'GROUPS', 'figure_svg', 'line_chart', 'gap
            'format_range', 'learning_charts', 'calibration_chart', 'make_page', 'write_report']
 
 # %% ../nbs/internals/report.ipynb #imports
-import io
 import re
 import warnings
 from dataclasses import asdict
@@ -30,7 +29,7 @@ from .files import Labels, identities
 from .limits import calibration_row, group_gaps
 from .run import Run, choose_rows, load
 from .stats import bootstrap_counts
-from .style import STYLE
+from .style import STYLE, render
 
 # %% ../nbs/internals/report.ipynb #figure-svg
 CHART_COLORS = {"ink": "#1c2128", "soft": "#57606a", "edge": "#d5dbe1", "first": "#0a58b0", "second": "#b3470d",
@@ -48,10 +47,10 @@ def figure_svg(
     alt: str,  # what the chart shows, in words
 ) -> Markup:  # <svg>, for a page
     "Write a figure as SVG text with an alt text, in the page's colours."
-    file = io.StringIO()
     with mpl.rc_context(_CHART_STYLE | {"svg.hashsalt": alt}):
-        figure.savefig(file, format="svg", metadata=dict.fromkeys(["Creator", "Date", "Format", "Type"]), transparent=True)
-    drawn = re.sub(r' (id="[\w.]+_\d+"|transform="rotate\(-0[^"]*")', "", file.getvalue().partition("<svg ")[2])
+        unmarked = dict.fromkeys(["Creator", "Date", "Format", "Type"])
+        text = render(figure, "svg", metadata=unmarked, transparent=True).decode()
+    drawn = re.sub(r' (id="[\w.]+_\d+"|transform="rotate\(-0[^"]*")', "", text.partition("<svg ")[2])
     drawn = re.sub(r"\n\s*", " ", drawn)
     for name, color in CHART_COLORS.items():
         drawn = drawn.replace(color, f"var(--{name}, {color})")

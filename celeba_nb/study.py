@@ -10,7 +10,6 @@ __all__ = ['STUDY_METHODS', 'PAPER', 'EFFECTS', 'OUTCOMES', 'study_recipes', 'pl
            'format_percent', 'format_table', 'format_effects', 'plot_effects', 'save_study']
 
 # %% ../nbs/05_ablation.ipynb #imports
-import io
 import os
 import threading
 import time
@@ -46,7 +45,7 @@ from .metrics import image_accuracy
 from .recipe import Recipe
 from .run import Run, choose_rows, command_line, is_free, load_wanted, old_run_ids, resolve, run_id, save
 from .stats import effect_rows
-from .style import PALETTE, percent_axis, styled
+from .style import PALETTE, percent_axis, render, styled
 from .training import train
 
 # %% ../nbs/05_ablation.ipynb #5350582b
@@ -426,8 +425,7 @@ def save_study(
     for name, table in tables.items():
         write_atomically(study.folder / f"{name}.csv", partial(table.to_csv, index=False))
     figure = study.plot(effects)
-    picture = io.BytesIO()  # Pillow, which writes the picture, would not notice when a disk takes half of it
-    figure.savefig(picture, dpi=120, format="png")
-    write_atomically(study.folder / "study.png", lambda path: path.write_bytes(picture.getvalue()))
+    picture = render(figure, "png", dpi=120)  # in memory: Pillow would not notice when a disk takes half of it
+    write_atomically(study.folder / "study.png", lambda path: path.write_bytes(picture))
     plt.close(figure)
     return [study.folder / name for name in ("runs.csv", "table.csv", "effects.csv", "study.png")]

@@ -1,11 +1,7 @@
 "The browser that the tests look with, and the notebooks that are run in it."
-import importlib.util
 import os
-import shutil
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-MISSING = "" if CHROMIUM and importlib.util.find_spec("playwright") else (
-    "no browser to look with: make .venv/ready-dev, and on Debian apt-get install chromium")
+from tools.browser import CHROMIUM, MISSING  # noqa: F401
 
 # Those that a newcomer meets first, those with bars, and the one with the upload widget; others: CELEBA_NB_LAB=06_speed
 FIRST = ["00_tour", "01_data", "02_model", "03_loop", "04_metrics", "05_ablation", "12_photo", "internals/core",

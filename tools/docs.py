@@ -285,7 +285,8 @@ def convert(path, nb):
         else:
             said = "# Slow: not run for this page.\n" if "slow" in directives else ""
             cell["source"] = said + DIRECTIVE.sub("", text).strip("\n")
-            cell["metadata"] = {"mystnb": {"image": {"alt": alternative(text, prose, section)}}}
+            tags = cell["metadata"].get("tags", [])
+            cell["metadata"] = {"mystnb": {"image": {"alt": alternative(text, prose, section)}}, "tags": tags}
             values = [name for name in constants(text) if "exports" in directives and name not in placed]
             placed.update(values)
             if values:

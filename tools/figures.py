@@ -5,7 +5,19 @@ import re
 import statistics
 from pathlib import Path
 
-from tools.notebooks import PACKAGE, ROOT, code, is_internal, module_of, name_of, notebooks, read, source
+from tools.browser import CHROMIUM, MISSING
+from tools.notebooks import (
+    FOLDED,
+    PACKAGE,
+    ROOT,
+    code,
+    is_internal,
+    module_of,
+    name_of,
+    notebooks,
+    read,
+    source,
+)
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 FUNCTIONS = DEFINITIONS[:2]
@@ -13,6 +25,14 @@ AIMS = {  # column: (from, to), as the figures were measured for the examples
     "words/line": (4, 10), "cell": (2, 5), "longest": (1, 25), "asserts/def": (3, None), "pictures": (4, None),
     "function": (1, 8), "documented": (1.0, None),
 }
+
+# What a lesson may need of a reader's evening (design: "The course"): (from, to); the tour is shorter. A figure that
+# is None is not there: no browser to measure screens with, no network that is shown as trained.
+LIMITS = {"cells": (1, 130), "words": (1, 4000), "screens": (1, 15), "subject": (0.75, 1), "first": (1, 130),
+          "above": (3, 100), "questions": (5, 5), "exercises": (3, 9), "pictures": (4, 99), "seconds": (1, 180)}
+TOUR = LIMITS | {"cells": (1, 40), "words": (1, 1200), "first": (1, 25), "exercises": (1, 9)}
+ABOVE = re.compile(r"([+-]\d+\.\d) points over never looking")  # what a lesson prints of its live networks
+TRAINS = re.compile(r"(?<!def )\b(train|fit|train_step)\(|\.backward\(\)")
 
 
 def public_definitions(path):
@@ -80,16 +100,94 @@ def measure_module(path):
             "function": statistics.median(sizes), "90%": sizes[int(0.9 * (len(sizes) - 1))], "longest": sizes[-1]}
 
 
+def count_words(text):
+    "The words of a cell of prose, without code and addresses."
+    text = re.sub(r"```.*?```", "", text, flags=re.S)
+    return len(re.findall(r"\w[\w'’-]*", re.sub(r"<[^>]+>|\]\([^)]*\)", "", text)))
+
+
+def count_pictures(nb):
+    "The pictures in the outputs that are kept, and the drawings in the prose."
+    kept = [kind for c in nb["cells"] for out in c.get("outputs", []) for kind in out.get("data", {})]
+    drawn = [c for c in nb["cells"] if c["cell_type"] == "markdown" and re.search(r"!\[[^]]*\]\(.*?\.svg\)", source(c))]
+    return sum(kind.startswith("image/") for kind in kept) + len(drawn)
+
+
+def subject(nb):
+    "The share of a lesson's lines of code that neither import nor stand in a folded cell."
+    cells = [cell for cell in nb["cells"] if cell["cell_type"] == "code"]
+    seen = [line for cell in cells if cell["metadata"] != FOLDED for line in code(cell)]
+    return sum(not re.match(r"(import|from) ", line) for line in seen) / sum(len(code(cell)) for cell in cells)
+
+
+def measure_lesson(path):
+    "What a lesson needs of its reader, and gives: the columns of LIMITS, without the screens."
+    nb = read(path)
+    cells = nb["cells"]
+    prose = [source(cell) for cell in cells if cell["cell_type"] == "markdown"]
+    printed = "".join("".join(out.get("text", "")) for cell in cells for out in cell.get("outputs", []))
+    first = next((i for i, c in enumerate(cells, 1) if c["cell_type"] == "code" and TRAINS.search(source(c))), None)
+    open_text = [re.sub(r"<details>.*?</details>", "", text, flags=re.S) for text in prose]  # without what is folded
+    return {"cells": len(cells), "words": sum(map(count_words, open_text)), "subject": subject(nb), "first": first,
+            "above": min(map(float, ABOVE.findall(printed)), default=None),
+            "questions": "\n".join(prose).count("<summary>Answer</summary>"),
+            "exercises": len(re.findall(r"^\*\*Exercise \d", "\n".join(prose), re.M)), "pictures": count_pictures(nb),
+            "seconds": nb["metadata"].get(PACKAGE, {}).get("seconds")}
+
+
+def measure_screens(paths):
+    "How many screens of 1440×900 each notebook fills in JupyterLab, what is folded closed: by name."
+    import nbformat
+    from nbconvert import HTMLExporter
+    from playwright.sync_api import sync_playwright
+
+    exporter, screens = HTMLExporter(template_name="lab"), {}
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        for path in paths:
+            nb = nbformat.read(path, as_version=4)
+            for cell in nb.cells:
+                cell.metadata["transient"] = {"remove_source": cell.metadata.get("jupyter", {}).get("source_hidden", False)}
+            page.set_content(exporter.from_notebook_node(nb)[0])
+            screens[name_of(path)] = page.evaluate("document.documentElement.scrollHeight") / 900
+    return screens
+
+
+def lessons():
+    "The figures of all lessons: (name, figures, the limits of each)."
+    paths = [path for path in notebooks() if not is_internal(path)]
+    screens = {} if MISSING else measure_screens(paths)
+    return [(name_of(path), measure_lesson(path) | {"screens": screens.get(name_of(path))},
+             TOUR if path.stem == "00_tour" else LIMITS) for path in paths]
+
+
+def over(row, limits):
+    "The figures of a lesson that are outside its limits."
+    return [column for column, (low, high) in limits.items() if row[column] is not None and not low <= row[column] <= high]
+
+
+def show_lessons():
+    "The table of the lessons; * marks what is outside the limits."
+    print(f"{'lesson':20}" + "".join(f"{column:>11}" for column in LIMITS))
+    for name, row, limits in lessons():
+        shown = [("-" if row[c] is None else f"{row[c]:.0%}" if c == "subject" else f"{row[c]:.4g}")
+                 + ("*" if c in over(row, limits) else " ") for c in limits]
+        print(f"{name:20}" + "".join(f"{text:>11}" for text in shown))
+    print(f"{'limits':20}" + "".join(f"{f'{low:g}-{high:g} ':>11}" for low, high in LIMITS.values()))
+    print("\n* outside the limits. words: without code and what is folded. screens: of 1440×900, in JupyterLab. subject: lines "
+          "of code outside\nimports and folded cells. first: the cell of the first training. above: points of the worst live "
+          "network over never looking.\nseconds: on two cores, with sketch faces.\n")
+
+
 def figures(path):
     "One notebook's figures."
     nb = read(path)
-    prose = [re.sub(r"```.*?```", "", source(c), flags=re.S) for c in nb["cells"] if c["cell_type"] == "markdown"]
-    words = sum(len(re.findall(r"\w[\w'’-]*", re.sub(r"<[^>]+>|\]\([^)]*\)", "", text))) for text in prose)
+    words = sum(count_words(source(c)) for c in nb["cells"] if c["cell_type"] == "markdown")
     cells = [code(c) for c in nb["cells"] if c["cell_type"] == "code" and code(c)]
     sizes = [len(lines) for lines in cells]
     asserts = sum(len(re.findall(r"^\s*assert\b", "\n".join(lines), re.M)) for lines in cells)
-    pictures = sum(kind.startswith("image/") for c in nb["cells"] for out in c.get("outputs", [])
-                   for kind in out.get("data", {}))
+    pictures = count_pictures(nb)
     row = {"notebook": name_of(path), "words/line": words / sum(sizes), "cell": statistics.median(sizes),
            "longest": max(sizes), "pictures": pictures}
     module = ROOT / PACKAGE / f"{module_of(nb)}.py"
@@ -147,6 +245,7 @@ def main():
     parser.add_argument("--package", type=Path, help="only the modules of this folder, to compare another version")
     args = parser.parse_args()
     if args.package is None:
+        show_lessons()
         show_notebooks()
     show_modules(args.package or ROOT / PACKAGE)
 

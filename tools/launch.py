@@ -1,10 +1,12 @@
 """The head of each notebook: where it can be run without installing anything, how long it takes, and the cell for Colab.
+Cells that only install or import are folded in JupyterLab and on the site.
 
 `make outputs` writes it, so that the repository's address stands in pyproject.toml alone, and each time is measured.
 """
+import ast
 from urllib.parse import quote
 
-from tools.notebooks import BRANCH, PACKAGE, REPOSITORY, is_internal, name_of, source
+from tools.notebooks import BRANCH, FOLDED, PACKAGE, REPOSITORY, is_internal, name_of, python_of, source
 
 COLAB = "https://colab.research.google.com/github/{name}/blob/{branch}/{file}"
 BINDER = "https://mybinder.org/v2/gh/{name}/{branch}?labpath={quoted}"
@@ -49,16 +51,26 @@ def head(path, nb):
     cell = CELL.format(repository=REPOSITORY, package=PACKAGE, extras=extras, folder="nbs/internals" if inside else "nbs",
                        root="../.." if inside else "..", results="../results" if inside else "results")
     return [{"cell_type": "markdown", "id": "launch-links", "metadata": {}, "source": text.splitlines(True)},
-            {"cell_type": "code", "id": "launch-cell", "metadata": {}, "execution_count": None, "outputs": [],
+            {"cell_type": "code", "id": "launch-cell", "metadata": FOLDED, "execution_count": None, "outputs": [],
              "source": cell.strip().splitlines(True)}]
 
 
+def only_imports(cell):
+    "Does a cell only import?"
+    if cell["cell_type"] == "markdown":
+        return False
+    body = ast.parse(python_of(source(cell))).body
+    return bool(body) and all(isinstance(node, ast.Import | ast.ImportFrom) for node in body)
+
+
 def with_head(path, nb):
-    "The notebook with its head as it should be."
+    "The notebook with its head as it should be, and its imports folded."
     rest = [cell for cell in nb["cells"][1:] if not cell.get("id", "").startswith("launch-")]
+    rest = [cell | {"metadata": FOLDED} if only_imports(cell) else cell for cell in rest]
     return nb | {"cells": [nb["cells"][0], *head(path, nb), *rest]}
 
 
 def has_head(path, nb):
-    "Is a notebook's head as it should be?"
-    return [source(cell) for cell in with_head(path, nb)["cells"]] == [source(cell) for cell in nb["cells"]]
+    "Are a notebook's head and the folds of its imports as they should be?"
+    wanted = with_head(path, nb)["cells"]
+    return [(source(cell), cell["metadata"]) for cell in wanted] == [(source(cell), cell["metadata"]) for cell in nb["cells"]]

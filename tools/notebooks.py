@@ -18,6 +18,7 @@ PACKAGE = "celeba_nb"
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 REPOSITORY = PYPROJECT["project"]["urls"]["Repository"]
 BRANCH = PYPROJECT["tool"]["nbdev"]["branch"]
+FOLDED = {"jupyter": {"source_hidden": True}, "tags": ["hide-input"]}  # a cell's metadata: in JupyterLab, on the site
 
 
 # Who may import whom: a module imports only from floors below its own. A maintainer reads the internals in this order.

@@ -76,6 +76,7 @@ def execute(path):
     from nbclient.exceptions import CellExecutionError
 
     nb = nbformat.read(path, as_version=4)
+    kept_metadata = [cell.metadata for cell in nb.cells]
     not_run = [cell for cell in nb.cells if re.search(r"^#\| *(eval: *false|slow)", cell.source, re.M)]
     for cell in nb.cells:
         cell.metadata = {"tags": ["skip-execution"]} if cell in not_run else {}
@@ -93,8 +94,8 @@ def execute(path):
         raise SystemExit(f"\n{path.name}, cell {at} (id {nb.cells[at].id}) failed; the file stays as it was.\n"
                          f"\n{trace}") from None
     nb.metadata = {"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}}
-    for cell in nb.cells:
-        cell.metadata = {}
+    for cell, metadata in zip(nb.cells, kept_metadata):
+        cell.metadata = metadata
         if cell.cell_type == "code":
             cell.outputs = [kept for out in cell.outputs if (kept := tidy(out))]
     return nb
