@@ -5,6 +5,7 @@
 #   make lab              JupyterLab, with the tour
 #   make docs             the site in docs/_build/html, from the same notebooks
 #   make outputs          run the notebooks from top to bottom and keep their outputs (sketch faces only)
+#   make lessons-real     run the lessons on the real faces of CELEBA_ROOT: seconds, accuracy; nothing is kept
 #   make bench            how fast: beside a tutorial's program and fastai, on your machine
 #   make figures          how the notebooks measure against the examples that we follow
 #   make mutants          change the code on purpose: which change does no test notice?
@@ -19,6 +20,7 @@ FAULTS ?=
 LAB ?=
 DOCS ?=
 OUTPUTS ?=
+LESSONS ?=
 MUTANTS ?=
 BENCH ?= --json runs/bench.json
 
@@ -31,7 +33,7 @@ git_problem = $(if $(shell command -v git),,git is missing: the tests ask it whi
 oldest = $(shell sed -n 's/^min_python *= *//p' settings.ini)
 stop_at = $(if $(strip $($(1))),$(error $(strip $($(1)))))
 
-.PHONY: study test faults lab docs outputs bench figures mutants lowest clean
+.PHONY: study test faults lab docs outputs lessons-real bench figures mutants lowest clean
 
 study: .venv/ready
 	$(bin)/celeba-nb study $(STUDY)
@@ -50,6 +52,9 @@ docs: .venv/ready-docs
 
 outputs: .venv/ready-dev
 	@$(bin)/python -m tools.outputs $(OUTPUTS)
+
+lessons-real: .venv/ready-dev
+	@$(bin)/python -m tools.lessons_real $(LESSONS)
 
 bench: .venv/ready-bench
 	$(bin)/celeba-nb bench $(BENCH)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tools.drawings import DRAWINGS, FOLDER, svg, write_drawings
 from tools.figures import public_definitions, undocumented
 from tools.notebooks import (
     FLOORS,
@@ -255,7 +256,7 @@ def test_no_trace_of_a_machine():
 
 
 def test_no_large_files_and_no_images_of_faces():
-    "Outside the notebooks' outputs the only images are README's pictures, and the drawn faces of tests/test_sketch.py."
+    "Outside the notebooks' outputs the only images are README's, the drawings, and the drawn faces of tests/test_sketch.py."
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for path in project_files():
         name = path.relative_to(ROOT).as_posix()
@@ -266,7 +267,23 @@ def test_no_large_files_and_no_images_of_faces():
             continue
         assert path.suffix not in {".pt", ".pth", ".pkl", ".npy", ".npz", ".safetensors", ".zip", ".parquet"}, name
         if path.suffix.lower() in {".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".svg"}:
-            assert name in readme or name == "tests/sketch_faces.png", f"{name}: README does not show it"
+            known = name == "tests/sketch_faces.png" or path.parent == FOLDER
+            assert known or name in readme, f"{name}: README does not show it"
+
+
+def test_drawings_are_those_of_the_script(tmp_path):
+    write_drawings(tmp_path)
+    assert sorted(path.name for path in FOLDER.iterdir()) == sorted(path.name for path in tmp_path.iterdir())
+    for path in tmp_path.iterdir():
+        assert path.read_text() == (FOLDER / path.name).read_text(), f"{path.name}: run python -m tools.drawings"
+
+
+@pytest.mark.parametrize("draw", DRAWINGS, ids=lambda draw: draw.__name__)
+def test_each_drawing_is_in_a_lesson_and_legible_on_a_phone(draw):
+    lessons = "".join(source(cell) for path in notebooks() for cell in read(path)["cells"] if cell["cell_type"] == "markdown")
+    assert re.search(rf"!\[[^]]{{30,}}\]\(drawings/{draw.__name__}.svg\)", lessons), "no lesson shows it with words for the blind"
+    sizes = [int(size) for size in re.findall(r'font-size="(\d+)"', svg(draw))]
+    assert 'width="390"' in svg(draw) and min(sizes) >= 12
 
 
 def test_readme_and_makefile_agree():

@@ -17,6 +17,7 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
+from tools.drawings import FOLDER as DRAWINGS
 from tools.notebooks import (
     BRANCH,
     PACKAGE,
@@ -37,7 +38,7 @@ BUILD = ROOT / "docs" / "_build"
 SITE = PYPROJECT["project"]["urls"]["Documentation"]
 DIRECTIVE = re.compile(r"^#\| *([\w-]+)(?:: *| +|$)(.*)\n?", re.M)
 EMPTY = inspect.Parameter.empty
-BESIDE = ["docs/glossary", "docs/promises", "docs/faults", "CONTRIBUTING", "CHANGELOG"]  # as the repository has them
+BESIDE = ["docs/glossary", "docs/teaching", "docs/promises", "docs/faults", "CONTRIBUTING", "CHANGELOG"]  # as in the repository
 TABLE = "| parameter | what it is |\n| --- | --- |\n"
 
 
@@ -343,6 +344,7 @@ def lay_out(pages, folder):
         (folder / f"{name}.md").write_text(rewrite_links(text, (ROOT / name).parent), encoding="utf-8")
     for picture in [*(ROOT / "docs").glob("*.png"), *(ROOT / "docs").glob("*.svg")]:
         shutil.copy2(picture, folder / "docs")
+    shutil.copytree(DRAWINGS, folder / "nbs" / DRAWINGS.name)
 
 
 def sphinx(pages, out, builder="html"):

@@ -3,6 +3,7 @@ import argparse
 import ast
 import re
 import statistics
+from functools import cache
 from pathlib import Path
 
 from tools.browser import CHROMIUM, MISSING
@@ -120,19 +121,35 @@ def subject(nb):
     return sum(not re.match(r"(import|from) ", line) for line in seen) / sum(len(code(cell)) for cell in cells)
 
 
+def printed(nb):
+    "All that a notebook's cells printed."
+    return "".join("".join(out.get("text", "")) for cell in nb["cells"] for out in cell.get("outputs", []))
+
+
+def points_above(nb):
+    "The points over never looking of the worst live network that a notebook prints, or None."
+    return min(map(float, ABOVE.findall(printed(nb))), default=None)
+
+
 def measure_lesson(path):
     "What a lesson needs of its reader, and gives: the columns of LIMITS, without the screens."
     nb = read(path)
     cells = nb["cells"]
     prose = [source(cell) for cell in cells if cell["cell_type"] == "markdown"]
-    printed = "".join("".join(out.get("text", "")) for cell in cells for out in cell.get("outputs", []))
     first = next((i for i, c in enumerate(cells, 1) if c["cell_type"] == "code" and TRAINS.search(source(c))), None)
     open_text = [re.sub(r"<details>.*?</details>", "", text, flags=re.S) for text in prose]  # without what is folded
     return {"cells": len(cells), "words": sum(map(count_words, open_text)), "subject": subject(nb), "first": first,
-            "above": min(map(float, ABOVE.findall(printed)), default=None),
+            "above": points_above(nb),
             "questions": "\n".join(prose).count("<summary>Answer</summary>"),
             "exercises": len(re.findall(r"^\*\*Exercise \d", "\n".join(prose), re.M)), "pictures": count_pictures(nb),
             "seconds": nb["metadata"].get(PACKAGE, {}).get("seconds")}
+
+
+def reading_minutes(nb):
+    "How long a lesson takes to read: 200 words, or 15 lines of code, a minute; to the next five minutes."
+    words = sum(count_words(source(cell)) for cell in nb["cells"] if cell["cell_type"] == "markdown")
+    lines = sum(len(code(cell)) for cell in nb["cells"] if cell["cell_type"] == "code" and cell["metadata"] != FOLDED)
+    return max(5, 5 * round((words / 200 + lines / 15) / 5))
 
 
 def measure_screens(paths):
@@ -154,6 +171,7 @@ def measure_screens(paths):
     return screens
 
 
+@cache
 def lessons():
     "The figures of all lessons: (name, figures, the limits of each)."
     paths = [path for path in notebooks() if not is_internal(path)]

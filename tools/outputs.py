@@ -14,8 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from tools.figures import reading_minutes
 from tools.launch import has_head, with_head, words
-from tools.notebooks import PACKAGE, ROOT, name_of, notebooks, read, run, source, write
+from tools.notebooks import PACKAGE, ROOT, is_internal, name_of, notebooks, read, run, source, write
 
 DONE = Path(sys.prefix) / "outputs.json"  # what was run with which state of the package: then there is nothing to do
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -120,11 +121,14 @@ def remake(path):
 
 
 def with_times(text, nbs):
-    "README with the measured time in the last column of each notebook's line."
+    "README with the measured time in the last column of each notebook's line, and a lesson's minutes of reading before it."
     for path in nbs:
-        if seconds := read(path)["metadata"].get(PACKAGE, {}).get("seconds"):
-            line = re.compile(rf"^(\| \[{name_of(path)}\]\(.*\|)[^|]*\|$", re.M)
-            text = line.sub(rf"\1 {words(seconds)} |", text)
+        nb = read(path)
+        if seconds := nb["metadata"].get(PACKAGE, {}).get("seconds"):
+            reading = "" if is_internal(path) else f" {reading_minutes(nb)} min |"
+            columns = r"[^|]*\|" if is_internal(path) else r"[^|]*\|[^|]*\|"
+            line = re.compile(rf"^(\| \[{name_of(path)}\]\(.*\|){columns}$", re.M)
+            text = line.sub(rf"\1{reading} {words(seconds)} |", text)
     return text
 
 
