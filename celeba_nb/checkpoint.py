@@ -18,7 +18,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from .core import DamagedError, TrainingError, reading, write_atomically
-from .loop import Callback, State
+from .loop import Callback
+from .state import State
 
 # %% ../nbs/internals/checkpoint.ipynb #f040514b
 def _card(device):

@@ -28,12 +28,14 @@ from scipy.special import expit, logit
 from torch import nn
 
 from .augment import compose
+from .batches import augments
 from .core import DataError, TrainingError, cache_folder, import_object, run_lock, write_atomically
 from .files import Labels, identities
-from .loop import Callback, State, augments, bce, compute_logits
+from .loop import Callback, bce
 from .metrics import accuracy, balanced_accuracy, image_accuracy, mean_average_precision, tune_thresholds
 from .recipe import DROPOUT, STRONG, SUPERVISED, TEN_CROP, UNLABELED, Recipe
 from .run import Run, run_id
+from .state import State, compute_logits
 from .stats import add_verdicts, measure_effects
 from .study import make_runs, plan_runs
 from .style import PALETTE, styled

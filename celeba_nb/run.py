@@ -38,11 +38,12 @@ from . import __version__
 from .architectures import without_download
 from .core import ATTRIBUTES, DamagedError, TrainingError, reading, writing
 from .data import Batches, draw_rows
+from .device import MEMORY_FORMATS, best_device, best_memory_format, best_precision, is_here
 from .files import Labels
 from .images import RESIZE
-from .loop import MEMORY_FORMATS, State, best_device, best_memory_format, best_precision, image_losses, is_here, make_net
 from .metrics import accuracy
 from .recipe import OLD_FIELDS, OLD_MODELS, OLD_PATHS, Recipe, own_modules, recipe_from_dict
+from .state import State, image_losses, make_net
 
 # %% ../nbs/internals/run.ipynb #594b67f4
 def _other_rows(recipe, labels, drawn):

@@ -15,9 +15,11 @@ from contextlib import contextmanager
 import torch
 from torch import distributed
 
+from .batches import WithUnlabeled
 from .core import TrainingError
 from .data import Batches
-from .loop import SINGLE_PROCESS, SingleProcess, WithUnlabeled, best_device, compute_logits
+from .device import best_device
+from .state import SINGLE_PROCESS, SingleProcess, compute_logits
 
 # %% ../nbs/10_scale.ipynb #27755bc5
 def shard_slice(

@@ -19,8 +19,10 @@ from celeba_nb.checkpoint import (
     state_tensors,
 )
 from celeba_nb.core import DamagedError, TrainingError, WriteError
-from celeba_nb.loop import AverageWeights, bce, new_state, run_callbacks, train_step
+from celeba_nb.loop import bce, run_callbacks, train_step
 from celeba_nb.recipe import Recipe
+from celeba_nb.state import new_state
+from celeba_nb.training import AverageWeights
 
 RECIPE = Recipe(size=16, model_args={"hidden": 4}, device="cpu", precision="float32", memory_format="channels_last", threads=1,
                 ema_decay=0.9, schedule="cosine", epochs=2)

@@ -28,10 +28,11 @@ from celeba_nb.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from celeba_nb.core import TrainingError, WriteError, run_lock
 from celeba_nb.files import read_celeba
 from celeba_nb.images import ImageCache
-from celeba_nb.loop import Callback, new_state
+from celeba_nb.loop import Callback
 from celeba_nb.recipe import Recipe
 from celeba_nb.run import load, resolve, run_id
 from celeba_nb.sketch import make_sketch
+from celeba_nb.state import new_state
 from celeba_nb.study import Study, study_recipes
 from celeba_nb.training import differences, train
 

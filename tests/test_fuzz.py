@@ -36,10 +36,10 @@ from celeba_nb.checkpoint import checksum, load_checkpoint, save_checkpoint
 from celeba_nb.core import ATTRIBUTES, DataError, TrainingError, WriteError
 from celeba_nb.files import SPLITS, read_celeba
 from celeba_nb.images import ImageCache, decode
-from celeba_nb.loop import new_state
 from celeba_nb.recipe import Recipe, recipe_from_dict
 from celeba_nb.run import load, run_id
 from celeba_nb.sketch import make_sketch
+from celeba_nb.state import new_state
 from celeba_nb.training import train
 
 FULL = os.environ.get("CELEBA_NB_FAULTS") == "full"

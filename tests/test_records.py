@@ -20,10 +20,10 @@ from celeba_nb import core, run, study, training
 from celeba_nb.architectures import torchvision_net
 from celeba_nb.core import ATTRIBUTES, DamagedError, TrainingError
 from celeba_nb.files import read_celeba
-from celeba_nb.loop import build_net
 from celeba_nb.recipe import Recipe
 from celeba_nb.run import FORMAT, Run, array_shapes, data_kind, is_free, load, load_wanted, record_digest, save
 from celeba_nb.sketch import make_sketch
+from celeba_nb.state import build_net
 from celeba_nb.study import Study, find_folder, find_runs
 from celeba_nb.training import checkpoint_path, evaluate, reproduce, train
 

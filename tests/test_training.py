@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 import torch
 
+from celeba_nb.batches import make_batches
 from celeba_nb.core import TrainingError
+from celeba_nb.device import best_device
 from celeba_nb.files import read_celeba
 from celeba_nb.images import ImageCache
-from celeba_nb.loop import SINGLE_PROCESS, Callback, best_device, compute_logits, make_batches
+from celeba_nb.loop import Callback
 from celeba_nb.recipe import Recipe
 from celeba_nb.run import choose_rows, finish, resolve, run_metrics
 from celeba_nb.sketch import make_sketch
+from celeba_nb.state import SINGLE_PROCESS, compute_logits
 from celeba_nb.training import _all_callbacks, changes_since, checkpoint_path, differences, evaluate, reproduce, train
 
 SMALL = Recipe(train_images=24, valid_images=8, test_images=8, size=16, epochs=2, batch_size=8, threads=1, precision="float32",
