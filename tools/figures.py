@@ -140,7 +140,7 @@ def measure_lesson(path):
     open_text = [re.sub(r"<details>.*?</details>", "", text, flags=re.S) for text in prose]  # without what is folded
     return {"cells": len(cells), "words": sum(map(count_words, open_text)), "subject": subject(nb), "first": first,
             "above": points_above(nb),
-            "questions": "\n".join(prose).count("<summary>Answer</summary>"),
+            "questions": len(re.findall(r"<details><summary>\d\. ", "\n".join(prose))),
             "exercises": len(re.findall(r"^\*\*Exercise \d", "\n".join(prose), re.M)), "pictures": count_pictures(nb),
             "seconds": nb["metadata"].get(PACKAGE, {}).get("seconds")}
 
