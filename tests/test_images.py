@@ -67,6 +67,11 @@ def test_odd_image(kind, labels):
     assert np.abs(decode(blob, 32).permute(1, 2, 0).numpy() - pillows).max() <= 1
 
 
+def test_grey_is_three_equal_channels(labels):
+    grey = decode(ODD["grey"](Image.open(io.BytesIO(labels.read(0)))), 64)
+    assert grey.shape == (3, 64, 64) and torch.equal(grey[0], grey[1]) and torch.equal(grey[0], grey[2])
+
+
 BROKEN = {"empty": lambda b: b"", "truncated": lambda b: b[: len(b) // 2], "last bytes missing": lambda b: b[:-2],
           "text": lambda b: b"<html></html>", "only its start": lambda b: b[:2]}
 

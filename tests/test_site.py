@@ -121,7 +121,7 @@ def test_a_name_has_its_parameters_and_its_source_folded(site):
 
 def test_a_name_in_the_prose_leads_to_its_definition(site):
     text = (site / "nbs" / "03_loop.html").read_text(encoding="utf-8")
-    assert re.search(r'<a [^>]*href="01_data.html#celeba_nb.data.find_root"[^>]*><code', text)
+    assert re.search(r'<a [^>]*href="internals/data.html#celeba_nb.data.find_root"[^>]*><code', text)
 
 
 def test_a_formula_needs_no_script(site):

@@ -341,6 +341,7 @@ def lay_out(pages, folder):
     (folder / "index.md").write_text(home([path for path, _ in pages]), encoding="utf-8")
     for name in BESIDE:
         text = (ROOT / f"{name}.md").read_text(encoding="utf-8")
+        text = re.sub(r'<a id="([^"]+)"></a>(\*\*.+?\*\*)', r"[\2]{#\1}", text)  # an anchor, as MyST writes it
         (folder / f"{name}.md").write_text(rewrite_links(text, (ROOT / name).parent), encoding="utf-8")
     for picture in [*(ROOT / "docs").glob("*.png"), *(ROOT / "docs").glob("*.svg")]:
         shutil.copy2(picture, folder / "docs")
