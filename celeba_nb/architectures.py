@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from .core import TrainingError
-from .model import AttributeCNN, Residual, ResNet, conv_bn, pooled_head
+from .layers import Residual, conv_bn, pooled_head
+from .model import AttributeCNN, ResNet
 
 # %% ../nbs/08_architectures.ipynb #6825c9c2
 def norm_cnn(

@@ -20,7 +20,7 @@ from torch import nn
 from .core import ATTRIBUTES
 from .drawing import Face, attribute_mask
 from .images import decode, denormalize, normalize
-from .model import evaluating
+from .layers import evaluating
 from .sketch import draw_all
 
 # %% ../nbs/11_explain.ipynb #49cd9dc4

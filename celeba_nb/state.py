@@ -19,8 +19,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from .core import TrainingError, import_object
 from .data import Batches
 from .device import MEMORY_FORMATS, autocast
+from .layers import evaluating
 from .metrics import accuracy
-from .model import evaluating
 from .recipe import Recipe
 
 # %% ../nbs/internals/state.ipynb #50d5943a
