@@ -1,17 +1,44 @@
 """The study: what a picture, a table and a file say at their edges, how many runs fit, and who ends with whom."""
+import json
+import os
+import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from joblib import cpu_count, parallel_config
 
 from celeba_nb import study as rooms
+from celeba_nb.files import read_celeba
+from celeba_nb.metrics import majority_accuracy
 from celeba_nb.recipe import Recipe
-from celeba_nb.study import OUTCOMES, PAPER, Study, format_table, runs_at_once, save_study, study_recipes
+from celeba_nb.run import choose_rows, run_id
+from celeba_nb.study import (
+    OUTCOMES,
+    PAPER,
+    STUDY_METHODS,
+    Study,
+    find_runs,
+    format_effects,
+    format_percent,
+    format_table,
+    image_outcomes,
+    make_caches,
+    make_run,
+    make_runs,
+    plan_runs,
+    plot_effects,
+    runs_at_once,
+    save_study,
+    study_recipes,
+)
 
 
 @pytest.mark.parametrize("room, jobs", [(0.5, 1), (3.9, 3), (100, 4)])
@@ -82,3 +109,237 @@ def test_workers_end_with_a_killed_study(state):
     for process in alive:
         process.kill()
     assert len(workers) >= 2 and not alive
+
+
+# ---- what 05_ablation asserted before its definitions moved to internals/study
+
+
+SMALL = {"train_images": 12, "valid_images": 4, "test_images": 6, "size": 16, "epochs": 1, "device": "cpu", "threads": 1,
+         "model_args": {"channels": [2, 2], "hidden": 4}}
+FLIPPED = "LR 0.001 + random horizontal flip"
+
+
+@pytest.fixture(scope="module")
+def recipes():
+    return study_recipes(**SMALL)
+
+
+@pytest.fixture(scope="module")
+def plan(recipes, labels):
+    return plan_runs(recipes, [0, 1], labels)
+
+
+@pytest.fixture(scope="module")
+def made(recipes, labels, tmp_path_factory):
+    "A finished study of four methods and two seeds."
+    return Study(recipes, 2, tmp_path_factory.mktemp("study")).run(labels, progress=False)
+
+
+@pytest.fixture
+def shelf(made, plan, labels, tmp_path):
+    "A folder with the first two runs of the plan, with their weights."
+    kept = Study({key[0]: plan[key] for key in list(plan)[:2]}, 1, tmp_path / "shelf")
+    return kept.run(labels, progress=False, weights=True).folder
+
+
+def written(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.glob("[!.]*/recipe.json")}
+
+
+def test_the_four_methods(recipes):
+    assert list(recipes) == list(STUDY_METHODS) == list(PAPER.index)
+    assert [recipe.lr for recipe in recipes.values()] == [0.001, 0.001, 0.0005, 0.0005]
+    flip = "celeba_nb.augment.random_flip"
+    assert [recipe.augment for recipe in recipes.values()] == [None, flip, None, flip]
+    assert {(recipe.size, recipe.epochs) for recipe in recipes.values()} == {(16, 1)}
+    assert study_recipes()["LR 0.001"] == Recipe(lr=0.001)
+
+
+def test_a_plan_names_each_run_once(plan, labels):
+    assert len(plan) == 8 and list(plan)[:4] == [(method, 0) for method in STUDY_METHODS]
+    assert plan["LR 0.0005", 1].seed == 1 and plan["LR 0.0005", 1].lr == 0.0005
+    names = {run_id(recipe, labels.fingerprint) for recipe in plan.values()}
+    assert len(names) == 8 and not names & {run_id(recipe, "of other faces") for recipe in plan.values()}
+
+
+def test_only_what_is_planned_is_found(made, plan, recipes, labels, shelf):
+    found = find_runs(shelf, plan, labels)
+    assert list(found) == list(plan)[:2]
+    assert all(found[key].metrics == {**made.runs[key].metrics, "seconds": found[key].metrics["seconds"]} for key in found)
+    assert (shelf / found["LR 0.001", 0].id / "weights.safetensors").exists() and found["LR 0.001", 0].weights is None
+    assert find_runs(shelf, plan_runs(recipes, [1], labels), labels) == {}
+    assert find_runs(shelf / "nowhere", plan, labels) == {}
+
+
+def test_a_damaged_run_is_not_found(plan, labels, shelf):
+    place = shelf / run_id(plan["LR 0.001", 0], labels.fingerprint)
+    metrics = place / "metrics.json"
+    metrics.write_text(metrics.read_text().replace("0.", "1.", 1))
+    with pytest.warns(UserWarning, match="is not as it was written.*made again"):
+        assert list(find_runs(shelf, plan, labels)) == [(FLIPPED, 0)]
+    assert len(list(shelf.glob("*.damaged-*"))) == 1 and not place.exists()
+
+
+def test_each_image_is_decoded_once(plan, labels):
+    needed = {row for recipe in plan.values() for rows in choose_rows(recipe, labels).values() for row in rows}
+    caches = make_caches(labels, plan.values(), progress=False)
+    assert list(caches) == [16] and set(caches[16].rows) == needed
+    one_method = [recipe for (method, _), recipe in plan.items() if method == "LR 0.001"]
+    assert set(make_caches(labels, one_method, progress=False)[16].rows) == needed  # more methods need no more images
+    two_sizes = make_caches(labels, [one_method[0], replace(one_method[0], size=8)], progress=False)
+    assert [cache.size for cache in two_sizes.values()] == [16, 8] and make_caches(labels, [], False) == {}
+
+
+def test_a_process_is_not_its_own_child():
+    assert not rooms._end_with(os.getpid())
+
+
+def test_a_run_is_made_once(made, plan, labels, tmp_path):
+    cache = make_caches(labels, plan.values(), progress=False)[16]
+    name = make_run(plan[FLIPPED, 0], cache, tmp_path, weights=False)
+    found, before = find_runs(tmp_path, plan, labels), written(tmp_path)
+    assert list(found) == [(FLIPPED, 0)] and found[FLIPPED, 0].id == name
+    assert np.array_equal(found[FLIPPED, 0].predictions["test"], made.runs[FLIPPED, 0].predictions["test"])
+    assert not (tmp_path / name / "weights.safetensors").exists()
+    assert make_run(plan[FLIPPED, 0], cache, tmp_path, weights=False) == name and written(tmp_path) == before
+
+
+def test_how_many_runs_at_once(plan):
+    todo = list(plan.values())
+    assert {recipe.threads for recipe in todo} == {1} and runs_at_once(todo) == min(8, cpu_count())
+    assert runs_at_once(todo[:1]) == runs_at_once([]) == 1
+    assert runs_at_once([replace(recipe, threads=cpu_count()) for recipe in todo]) == 1
+    assert runs_at_once([replace(recipe, device="cuda") for recipe in todo]) == 1
+    with parallel_config(n_jobs=3):
+        assert runs_at_once(todo) is None
+
+
+def test_only_missing_runs_are_made(plan, labels, shelf):
+    three, before = {key: plan[key] for key in list(plan)[:3]}, written(shelf)
+    assert list(make_runs(three, labels, shelf, progress=False)) == list(three) == list(find_runs(shelf, three, labels))
+    assert before.items() <= written(shelf).items() and len(written(shelf)) == 3
+
+
+def test_two_at_once_give_the_same_bits(made, plan, labels, tmp_path):
+    with parallel_config(n_jobs=2):
+        both = make_runs({key: plan[key] for key in list(plan)[:2]}, labels, tmp_path, progress=False)
+    assert all(np.array_equal(both[key].predictions["test"], made.runs[key].predictions["test"]) for key in both)
+
+
+def test_a_study_is_recipes_seeds_and_a_folder(made, recipes):
+    assert Study(recipes, [3, 5], "here").seeds == [3, 5] and Study(recipes, [3, 5], "here").folder == Path("here")
+    assert made.seeds == [0, 1] and list(made.runs)[:4] == [(method, 0) for method in recipes]
+    assert len(written(made.folder)) == len(made.runs) == len(made.metrics()) == 4 * 2
+
+
+def test_a_study_goes_on_to_the_same_bits(recipes, labels, tmp_path):
+    first = Study(recipes, 1, tmp_path).run(labels, progress=False)
+    before = written(tmp_path)
+    again = Study(recipes, 1, tmp_path).run(labels, progress=False)
+    assert again.table().equals(first.table()) and written(tmp_path) == before and len(before) == 4
+    for method in ("LR 0.001", "LR 0.0005"):
+        shutil.rmtree(tmp_path / first.runs[method, 0].id)
+    mended = Study(recipes, 1, tmp_path).run(labels, progress=False)
+    assert mended.metrics().drop(columns="seconds").equals(first.metrics().drop(columns="seconds"))
+
+
+def test_outcomes_image_by_image(made):
+    run = made.runs["LR 0.001", 0]
+    assert [len(image_outcomes(run, outcome)) for outcome in OUTCOMES] == [6, 4, 1, 6]
+    for outcome in OUTCOMES:
+        assert np.isclose(image_outcomes(run, outcome).mean(), run.metrics[outcome])
+        assert np.allclose(made.values(outcome).mean(2).ravel(order="F"), made.metrics()[outcome])
+    fortieths = 40 * image_outcomes(run, "test_accuracy")
+    assert np.allclose(fortieths, fortieths.round(), atol=1e-4) and 0 <= fortieths.min() and fortieths.max() <= 40
+    assert made.values("test_accuracy").shape == (4, 2, 6) and made.values("train_loss").shape == (4, 2, 1)
+
+
+def test_groups_are_identities_or_images(made, recipes, labels):
+    assert all(len(made.groups(outcome)) == made.values(outcome).shape[2] for outcome in OUTCOMES)
+    nameless = Study(recipes, 2, made.folder)
+    nameless.runs, nameless.labels = made.runs, replace(labels, identity=None)
+    rows = choose_rows(recipes["LR 0.001"], labels)
+    assert np.array_equal(nameless.groups("test_accuracy"), rows["test"])
+    assert np.array_equal(nameless.groups("valid_loss"), rows["valid"])
+
+
+def test_all_runs_are_judged_on_the_same_images(made, labels):
+    assert len({tuple(run.predictions["test_rows"]) for run in made.runs.values()}) == 1
+    assert len({tuple(choose_rows(run.recipe, labels)["train"]) for run in made.runs.values()}) == 2  # one a seed
+
+
+@pytest.fixture
+def three(tmp_path):
+    "Two runs of a method of the study, and one of another, made up."
+    study = Study({"LR 0.001": Recipe(lr=0.001), "mine": Recipe(lr=0.1, augment="celeba_nb.augment.random_flip")}, 2, tmp_path)
+    table = pd.DataFrame({"method": ["LR 0.001", "LR 0.001", "mine"], "test_accuracy": [0.80, 0.84, 0.90]})
+    study.metrics = lambda: table.assign(**dict.fromkeys(list(OUTCOMES)[1:], 0.5))
+    return study.table()
+
+
+def test_a_table_of_methods(three):
+    assert np.allclose(three["test_accuracy"], [0.82, 0.90]) and three["n"].tolist() == [2, 1]
+    assert np.isclose(three["test_accuracy_sd"][0], np.sqrt(2 * 0.02**2)) and np.isnan(three["test_accuracy_sd"][1])
+    assert three["paper_accuracy"][0] == 0.8350 and np.isnan(three["paper_accuracy"][1])
+    assert three["lr"].tolist() == [0.001, 0.1] and three["flip"].tolist() == [False, True]
+
+
+def test_a_table_for_people(three):
+    lines = format_table(three).splitlines()
+    assert len(lines) == 1 + 2 and "82.00 (sd 2.83)" in lines[1]
+    assert "83.50" in lines[1] and "0.5000" in lines[1] and "–" in lines[2]
+
+
+def test_percent():
+    assert format_percent(0.12345) == "12.35" and format_percent(1) == "100.00"
+    assert format_percent(0.0123, sign=True) == "+1.23" and format_percent(-0.0004, sign=True) == "-0.04"
+
+
+AMOUNTS = {"effect": "flip", "mean": 0.01, "low": 0.004, "high": 0.016, "p": 0.01, "p_holm": 0.0234, "wins": 7, "n": 8}
+ROWS = pd.DataFrame([
+    AMOUNTS | {"outcome": "test_accuracy", "verdict": "helps"}, AMOUNTS | {"outcome": "valid_loss", "verdict": "hurts"},
+    AMOUNTS | {"outcome": "test_accuracy", "low": np.nan, "high": np.nan, "n": 1, "verdict": "none"}])
+
+
+def test_effects_for_people():
+    _, as_accuracy, as_loss, alone = (" ".join(line.split()) for line in format_effects(ROWS).splitlines())
+    assert as_accuracy == "test accuracy flip +1.00 +0.40 to +1.60 0.0234 7 of 8 helps"
+    assert as_loss == "valid loss flip +0.0100 +0.0040 to +0.0160 0.0234 7 of 8 hurts"
+    assert alone == "test accuracy flip +1.00 – 0.0234 7 of 1 none"
+
+
+def test_a_plot_shows_the_outcome_asked_for():
+    ax = plot_effects(ROWS, "valid_loss")
+    assert ax.get_xlabel() == "difference in valid loss"
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["flip\nhurts"]
+    assert ax.lines[0].get_xdata().tolist() == [0.01]
+    assert np.allclose(ax.collections[0].get_segments()[0][:, 0], [0.004, 0.016])  # from end to end of the interval
+
+
+def test_effects_and_files_of_a_study(made):
+    effects = made.effects()
+    assert len(effects) == 4 * 3 and (effects["n"] == 2).all() and (effects["p_holm"] >= effects["p"]).all()
+    assert (effects["low"] <= effects["mean"]).all() and (effects["mean"] <= effects["high"]).all()
+    assert [ax.get_title().split(" ")[0] for ax in made.plot(effects).axes] == ["test", "Effects"]
+    assert np.allclose(made.plot_outcome().lines[2].get_ydata(), made.table()["test_accuracy"])
+    assert np.allclose(made.plot_outcome().lines[3].get_ydata(), PAPER["test_accuracy"])
+    paths = save_study(made, effects)
+    assert [path.name for path in paths] == ["runs.csv", "table.csv", "effects.csv", "study.png"]
+    assert all(path.parent == made.folder for path in paths) and paths[3].read_bytes()[1:4] == b"PNG"
+    runs, table, kept = (pd.read_csv(path) for path in paths[:3])
+    assert np.allclose(runs[list(OUTCOMES)], made.metrics()[list(OUTCOMES)])
+    assert format_table(table) == format_table(made.table()) and format_effects(kept) == format_effects(effects)
+
+
+RESULTS = Path(__file__).parents[1] / "nbs/results"
+
+
+@pytest.mark.skipif(not os.environ.get("CELEBA_ROOT"), reason="CELEBA_ROOT is unset: no real CelebA here")
+def test_the_published_baseline_is_that_of_the_labels():
+    "Never looking, on the test images of the real study: the mean over its 16 draws of training images."
+    told, labels = json.loads((RESULTS / "study_made_with.json").read_text()), read_celeba(os.environ["CELEBA_ROOT"])
+    if labels.fingerprint != told["fingerprint of the data"]:
+        pytest.skip("other images than the study's")
+    truth, rows = labels.attributes.to_numpy(), [choose_rows(Recipe(seed=seed), labels) for seed in range(16)]
+    found = np.mean([majority_accuracy(truth[each["train"]], truth[each["test"]]) for each in rows])
+    assert round(found, 5) == told["never looking"]
