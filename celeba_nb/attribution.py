@@ -104,8 +104,9 @@ def show_heatmap(
 ) -> plt.Axes:  # the same
     "Draw an image in grey with a heat map over it: red for the attribute, blue against it."
     most = float(heat.abs().max()) or 1.0
-    ax.imshow(denormalize(image).float().mean(0), cmap="gray", vmin=-120, vmax=300)
-    ax.imshow(heat, cmap="seismic", vmin=-most, vmax=most, alpha=(heat.abs() / most).clamp(0, 1) ** 0.5 * 0.85)
+    ax.imshow(denormalize(image).float().mean(0).numpy(), cmap="gray", vmin=-120, vmax=300)
+    alpha = (heat.abs() / most).clamp(0, 1) ** 0.5 * 0.85
+    ax.imshow(heat.numpy(), cmap="seismic", vmin=-most, vmax=most, alpha=alpha.numpy())
     ax.set_title(title, fontsize=8)
     ax.axis("off")
     return ax

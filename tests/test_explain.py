@@ -265,7 +265,7 @@ def test_shortcut_sets(bench):
     assert list(sets) == ["0% free", "3% free", "10% free", "30% free", "100% free", "10% free, balanced"]
     assert all(map(bench.follows, sets["0% free"])) and sets["100% free"] == FACES
     assert {name for a, b in zip(sets["0% free"], FACES) for name in a.attributes ^ b.attributes} == {"Eyeglasses"}
-    balanced = bench.balance(FACES)
+    balanced = bench.balance(sets["30% free"])
     assert np.mean([*map(bench.follows, balanced)]) == 0.5 and len(balanced) == len(FACES)
 
 
