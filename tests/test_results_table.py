@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from celeba_nb import few_labels
+from celeba_nb import results
 from celeba_nb.core import DataError, TrainingError, WriteError
-from celeba_nb.few_labels import CURVE, INGREDIENTS, ResultsTable, paired_effects, run_missing
+from celeba_nb.few_labels import ADDED, CURVE, INGREDIENTS
 from celeba_nb.recipe import RECIPES, Recipe
+from celeba_nb.results import ResultsTable, paired_effects, run_missing
 from celeba_nb.stats import interval
 from tools.notebooks import ROOT
 
@@ -70,14 +71,14 @@ def test_a_changed_recipe_is_no_finished_run(table):
 def test_run_missing_makes_what_is_missing(table, monkeypatch):
     "And asks before anything is run."
     made = []
-    monkeypatch.setattr(few_labels, "plan_runs", lambda recipes, seeds, labels: {
+    monkeypatch.setattr(results, "plan_runs", lambda recipes, seeds, labels: {
         (method, seed): f"{method}{seed}" for seed in seeds for method in recipes})
-    monkeypatch.setattr(few_labels, "run_id", lambda recipe, data: recipe)
-    monkeypatch.setattr(few_labels, "make_runs", lambda plan, *_: made.extend(plan) or {
+    monkeypatch.setattr(results, "run_id", lambda recipe, data: recipe)
+    monkeypatch.setattr(results, "make_runs", lambda plan, *_: made.extend(plan) or {
         key: made_up_run(name, key[1]) for key, name in plan.items()})
     run_missing(table, {"a": None, "b": None}, range(4), LABELS, "folder")
     assert made == [("a", 3), ("b", 3)] and ResultsTable(table.path).has(("b", 3), "b3")
-    monkeypatch.setattr(few_labels, "run_id", lambda recipe, data: f"new {recipe}")
+    monkeypatch.setattr(results, "run_id", lambda recipe, data: f"new {recipe}")
     with pytest.raises(TrainingError, match="recipe has changed"):
         run_missing(table, {"c": None, "a": None}, range(4), LABELS, "folder")
     assert len(made) == 2
@@ -165,7 +166,7 @@ def test_committed_rows_know_their_run():
 def test_published_effects_did_not_move():
     "What notebook 09 and README say of the ingredients, and the interval of best-1k."
     parts = ResultsTable(ROOT / "nbs/results/few_labels_ingredients.csv")
-    larger = paired_effects(parts, {method: (method, "base") for method in few_labels.ADDED}).set_index("effect")
+    larger = paired_effects(parts, {method: (method, "base") for method in ADDED}).set_index("effect")
     assert larger.loc["128×128 pixels", ["mean", "low", "high"]].round(4).tolist() == [0.0083, 0.0064, 0.0102]
     assert larger.loc["unlabelled images", ["mean", "low", "high"]].round(4).tolist() == [0.0023, 0.0007, 0.0041]
     best = ResultsTable(ROOT / "nbs/results/few_labels_best.csv")

@@ -28,7 +28,7 @@ SWAP = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult
         ast.Or: ast.And}
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 # Where a module is tested, besides a file of its name.
-TESTS = {"study": ["ablation", "results_table"], "few_labels": ["results_table"], "run": ["records"], "checkpoint": ["records"],
+TESTS = {"study": ["ablation", "results_table"], "results": ["results_table"], "run": ["records"], "checkpoint": ["records"],
          "training": ["records"], "images": ["data"], "files": ["data"], "drawing": ["sketch"]}
 
 
