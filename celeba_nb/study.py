@@ -400,6 +400,9 @@ def plot_effects(
     ax.set(xlabel=f"difference in {outcome.replace('_', ' ')}", ylim=(-0.6, len(rows) - 0.4),
            title="Effects with 95% intervals")
     ax.xaxis.set_major_locator(plt.MaxNLocator(5))
+    if outcome.endswith("accuracy"):
+        ax.set_xlabel(f"{ax.get_xlabel()} (points)")
+        ax.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g}")
     return ax
 
 # %% ../nbs/internals/study.ipynb #9f2c0318

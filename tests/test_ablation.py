@@ -314,6 +314,9 @@ def test_a_plot_shows_the_outcome_asked_for():
     assert [label.get_text() for label in ax.get_yticklabels()] == ["flip\nhurts"]
     assert ax.lines[0].get_xdata().tolist() == [0.01]
     assert np.allclose(ax.collections[0].get_segments()[0][:, 0], [0.004, 0.016])  # from end to end of the interval
+    in_points = plot_effects(ROWS)
+    assert in_points.get_xlabel() == "difference in test accuracy (points)"
+    assert in_points.xaxis.get_major_formatter()(-0.008) == "-0.8"
 
 
 def test_effects_and_files_of_a_study(made):
