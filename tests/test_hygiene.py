@@ -289,7 +289,7 @@ def test_each_drawing_is_in_a_lesson_and_legible_on_a_phone(draw):
 def test_readme_and_makefile_agree():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     targets = set(re.search(r"^\.PHONY: (.*)", (ROOT / "Makefile").read_text(), re.M)[1].split())
-    in_readme = set(re.findall(r"(?:`|^ *)make (\w+)", readme, re.M))
+    in_readme = set(re.findall(r"(?:`|^ *)make ([\w-]+)", readme, re.M))
     assert in_readme == targets
 
 

@@ -39,6 +39,7 @@ def test_loss_keeps_its_slope_and_its_digits(recipe, batch):
     logit = torch.tensor([40.0], requires_grad=True)
     bce(lambda x: logit, None, torch.tensor([0.0])).backward()
     assert logit.grad.item() == 1  # sure and wrong: a probability would have lost the slope
+    assert torch.isclose(bce(net, x, y), torch.nn.functional.binary_cross_entropy_with_logits(net(x), y))
     assert bce(lambda x: net(x).bfloat16(), x, y).dtype == torch.float32
     assert bce(lambda x: torch.full_like(y, 1000.0), x, y).isfinite()
 
