@@ -22,7 +22,6 @@ from tools.notebooks import ROOT, code_cell, exercises, notebooks, read, source,
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 
 TIME_LIMIT = 600  # seconds for a notebook
-INTERRUPTED = {"03_loop": 1}  # bars that a notebook stops on purpose
 SETTINGS = {"notebook-extension/tracker": {"windowingMode": "none"},  # all outputs stay in the page, seen or not
             "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False}}
 
@@ -172,6 +171,6 @@ def test_notebook_in_jupyterlab(name, lab, page, tmp_path):
     others = sum(holds(cells, WIDGET, kind) for kind in ("FileUpload(", "Output("))
     assert bars.count() >= holds(cells, WIDGET) - others, "each bar is a widget"
     short = [width for width in bars.evaluate_all("bars => bars.map(b => b.style.width)") if width != "100%"]
-    assert len(short) == INTERRUPTED.get(name, 0), f"bars that didn't reach their end: {short}"
+    assert short == [], "bars that didn't reach their end"
     if name in THEN:
         THEN[name](page, tmp_path)
