@@ -7,6 +7,7 @@ import ast
 import os
 import re
 import shutil
+import symtable
 
 import pytest
 from chromium import IN_LAB, MISSING
@@ -58,11 +59,20 @@ def test_exercises_are_whole(name):
     assert len({exercise.name for exercise in found}) == len(found), "two exercises have the same number"
 
 
-def names_in(text, context):
-    "The names that a cell's code defines (ast.Store) or uses (ast.Load)."
-    nodes = [*ast.walk(ast.parse(python_of(text)))]
-    defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef) and context is ast.Store}
-    return defined | {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, context)}
+def names_defined(text):
+    "The names that a cell's code leaves behind; what a function calls its own variables isn't among them."
+    table = symtable.symtable(python_of(text), "cell", "exec")
+    return {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_namespace()}
+
+
+def names_used(text):
+    "The names that a cell's code reads, inside its functions and outside."
+    return {node.id for node in ast.walk(ast.parse(python_of(text))) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+
+
+def test_names_defined_and_used():
+    text = "def f(x):\n    y = x\n    return y + z\nclass C: pass\nfor i in r: k = i"
+    assert names_defined(text) == {"f", "C", "i", "k"} and names_used(text) == {"x", "y", "z", "i", "r"}
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -70,9 +80,9 @@ def test_an_open_gap_stops_nobody(name):
     "Whoever leaves an exercise out can go on: no later cell but its check uses what the gap defines."
     cells = read(NOTEBOOKS[name])["cells"]
     for exercise in exercises(read(NOTEBOOKS[name])):
-        made = names_in(source(cells[exercise.gap]), ast.Store)
+        made = names_defined(source(cells[exercise.gap]))
         later = [cell for i, cell in enumerate(cells) if i > exercise.gap and i != exercise.check and cell["cell_type"] == "code"]
-        assert not [source(cell) for cell in later if made & names_in(source(cell), ast.Load)]
+        assert not [source(cell) for cell in later if made & names_used(source(cell))]
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)

@@ -120,7 +120,7 @@ def test_a_name_has_its_parameters_and_its_source_folded(site):
 
 
 def test_a_name_in_the_prose_leads_to_its_definition(site):
-    text = (site / "nbs" / "03_loop.html").read_text(encoding="utf-8")
+    text = (site / "nbs" / "01_data.html").read_text(encoding="utf-8")
     assert re.search(r'<a [^>]*href="internals/data.html#celeba_nb.data.find_root"[^>]*><code', text)
 
 
