@@ -67,7 +67,8 @@ def names_defined(text):
 
 def names_used(text):
     "The names that a cell's code reads, inside its functions and outside."
-    return {node.id for node in ast.walk(ast.parse(python_of(text))) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    nodes = ast.walk(ast.parse(python_of(text)))
+    return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
 
 
 def test_names_defined_and_used():
