@@ -14,10 +14,16 @@ import pytest
 import torch
 from joblib import parallel_config
 
+from celeba_nb.augment import random_flip
+from celeba_nb.batches import WithUnlabeled
+from celeba_nb.core import TrainingError
+from celeba_nb.data import Batches
 from celeba_nb.files import read_celeba
+from celeba_nb.images import ImageCache
 from celeba_nb.run import load
-from celeba_nb.scale import Distributed, Shard
+from celeba_nb.scale import Distributed, Shard, find_processes, shard_slice
 from celeba_nb.sketch import make_sketch
+from celeba_nb.state import SINGLE_PROCESS
 from celeba_nb.study import Study, study_recipes
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,6 +71,47 @@ def test_each_shard_counts_by_its_size():
     assert [len(x) for process in pair for x, _ in Shard(batch, process).iterate()] == [4, 5]
     assert [process.weight / 2 for process in pair] == [4 / 9, 5 / 9]
     assert [process.writes for process in pair] == [True, False]
+
+
+def test_shards_differ_by_one_at_most_and_are_everything():
+    for n, size in ((32, 2), (9, 2), (7, 3), (2, 4), (0, 2)):
+        shards = [list(range(n))[shard_slice(n, rank, size)] for rank in range(size)]
+        assert sum(shards, []) == list(range(n)) and max(map(len, shards)) - min(map(len, shards)) <= 1
+
+
+def test_the_shards_together_are_the_batches_of_one_process(faces):
+    "With the same flips: each process makes the whole batch, and keeps its part."
+    labels = read_celeba(faces)
+    cache = ImageCache(labels, 32, labels.rows("train")[:64], progress=False)
+    pair = [Distributed(SimpleNamespace(process_index=rank, num_processes=2, is_main_process=rank == 0)) for rank in range(2)]
+
+    def batches():
+        return Batches(cache, cache.rows, 25, random_flip, torch.Generator().manual_seed(3))
+
+    alone, halves = [x for x, _ in batches()], [[x for x, _ in Shard(batches(), process).iterate()] for process in pair]
+    assert all(torch.equal(torch.cat(parts), x) for *parts, x in zip(*halves, alone))
+    assert [[len(x) for x in half] for half in halves] == [[12, 12, 7], [13, 13, 7]]
+
+
+def test_a_batch_without_labels_is_not_shared():
+    process = Distributed(SimpleNamespace(process_index=0, num_processes=2, is_main_process=True))
+    assert isinstance(process.shard(Batches), Shard)
+    with pytest.raises(TrainingError, match="in one process"):
+        process.shard(WithUnlabeled(Batches, Batches))
+
+
+def test_one_process_needs_no_group():
+    with find_processes() as process:
+        assert process is SINGLE_PROCESS
+
+
+def test_two_processes_on_one_card_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with pytest.raises(TrainingError, match=r"2 processes share 1 graphics card\(s\)"), find_processes():
+        pass
 
 
 def finished(folder):
