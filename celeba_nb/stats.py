@@ -231,16 +231,13 @@ def power(
     differences: np.ndarray,  # (effects, seeds, images): of finished runs
     groups: np.ndarray,  # (images,)
     n: int,  # seeds of the study that is imagined, at least 2
-    repeats: int = 400,  # resamplings, at least 1
+    repeats: int = 400,  # resamplings, at least 1; all are in memory at once
     seed: int = 0,  # of the random numbers, at least 0
 ) -> np.ndarray:  # (effects,): in [0, 1]
     "Estimate the chance that a study with n seeds says `helps` or `hurts`, by resampling finished runs."
-    found, rng = np.zeros((repeats, len(differences))), np.random.default_rng(seed)
-    for i in range(repeats):
-        drawn = differences[:, rng.integers(differences.shape[1], size=n)]
-        p = sign_flip_p(drawn.mean(2), resamples=2**12), mean_p(drawn, groups)
-        found[i] = np.all([holm(each) < 0.05 for each in p], axis=0)
-    return found.mean(0)
+    drawn = differences[:, np.random.default_rng(seed).integers(differences.shape[1], size=(repeats, n))]
+    both = sign_flip_p(drawn.mean(3), resamples=2**12), mean_p(drawn, groups)  # each (effects, repeats)
+    return np.all([np.apply_along_axis(holm, 0, p) < 0.05 for p in both], axis=0).mean(1)
 
 # %% ../nbs/internals/stats.ipynb #split-spread
 def split_spread(
