@@ -187,7 +187,7 @@ def test_stopped_at_any_moment(name, stop, place, undisturbed, figure):
         phases[phase(attempts.folder)] += 1
         if stop == signal.SIGINT:
             printed = command.printed
-            assert code == 130 and "goes on from there" in printed and "Traceback" not in printed, printed
+            assert code == 130 and "run the same command to continue" in printed and "Traceback" not in printed, printed
         else:
             assert code == -stop
         attempts.stopped()

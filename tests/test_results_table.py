@@ -91,7 +91,7 @@ def test_other_images_are_refused(table):
 
 def test_no_row_is_added_twice(table):
     before = table.path.read_bytes()
-    with pytest.raises(TrainingError, match="'a' with seed 1 has its row already"):
+    with pytest.raises(TrainingError, match="'a' with seed 1 already has a row; remove it to add another"):
         table.add(("a", 1), made_up_run("a1", 1), LABELS)
     assert table.path.read_bytes() == before and len(table.rows) == 6
 
