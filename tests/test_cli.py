@@ -297,7 +297,7 @@ def test_reproduce_tells_the_same_from_another(faces, model, tmp_path):
     assert read_strictly(tmp_path / "again.json") == {"run": run.id, "same": True, "differences": {}, "changes": {}}
     make_sketch(tmp_path / "other", 8, 1, 1, progress=False)
     other = call("reproduce", model, "--root", tmp_path / "other")
-    assert other.exit_code == 1 and "made of other data" in other.output
+    assert other.exit_code == 1 and "trained on different data" in other.output
     save(replace(run, recipe=replace(run.recipe, seed=1)), tmp_path / "forged")
     forged = call("reproduce", tmp_path / "forged", "--root", faces)
     assert forged.exit_code == 3 and "The result differs." in forged.output

@@ -257,7 +257,7 @@ def test_two_at_once(place, undisturbed, figure):
 
 
 def test_a_killed_worker_is_told_in_one_line(tmp_path):
-    with pytest.raises(TrainingError, match="was killed, perhaps for want of memory") as caught:
+    with pytest.raises(TrainingError, match="was killed, perhaps because memory ran out") as caught:
         with study._broken_workers(tmp_path):
             Parallel(2)(delayed(os._exit)(1) for _ in range(2))
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
