@@ -38,7 +38,7 @@ def last_feature_maps(
     for name in ("body", "features"):
         if hasattr(net, name):
             return getattr(net, name)
-    raise ValueError(f"{type(net).__name__} has no `body` and no `features`: give the layer for Grad-CAM")
+    raise ValueError(f"{type(net).__name__} has no `body` and no `features`: pass the layer for Grad-CAM")
 
 # %% ../nbs/internals/attribution.ipynb #b3fd6415
 INTEGRATION_STEPS = 32  # of integrated gradients; also how many occlusions are evaluated at once
@@ -84,7 +84,7 @@ def attribute_maps(
     attribute: str | list[str],  # one of `ATTRIBUTES` for all images, or one for each; ValueError if unknown
     method: str,  # one of `ATTRIBUTION_METHODS`; ValueError if unknown
     layer: nn.Module | None = None,  # whose feature maps Grad-CAM weights; None: `last_feature_maps`
-) -> torch.Tensor:  # (n, size, size), float32: positive speaks for the attribute, negative against it
+) -> torch.Tensor:  # (n, size, size), float32: positive: evidence for the attribute; negative: against it
     "Attribute a logit to the pixels with one of four Captum methods."
     if method not in ATTRIBUTION_METHODS:
         raise ValueError(f"there is no method {method!r}: use one of {', '.join(ATTRIBUTION_METHODS)}")
@@ -98,7 +98,7 @@ def attribute_maps(
 # %% ../nbs/internals/attribution.ipynb #1b27b29b
 def show_heatmap(
     image: torch.Tensor,  # (3, h, w), in [-1, 1]
-    heat: torch.Tensor,  # (h, w): positive speaks for the answer, negative against it
+    heat: torch.Tensor,  # (h, w): positive: evidence for the attribute; negative: against it
     ax: plt.Axes,  # to draw on
     title: str = "",  # above the image
 ) -> plt.Axes:  # the same axes
@@ -113,10 +113,10 @@ def show_heatmap(
 
 # %% ../nbs/internals/attribution.ipynb #bc491a25
 def energy_inside(
-    heat: torch.Tensor,  # (n, h, w): positive speaks for the attribute
+    heat: torch.Tensor,  # (n, h, w): positive where it is evidence for the attribute
     mask: torch.Tensor,  # (n, h, w), in [0, 1]: where the attribute is
-) -> torch.Tensor:  # (n,), in [0, 1]; 0 where nothing is positive
-    "The share of the positive attribution that lies inside the mask."
+) -> torch.Tensor:  # (n,), in [0, 1]; 0 if nothing is positive
+    "Compute the share of the positive attribution that lies inside the mask."
     positive = heat.clamp(min=0)
     return (positive * mask).sum((1, 2)) / positive.sum((1, 2)).clamp(min=1e-12)
 

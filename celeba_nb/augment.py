@@ -108,7 +108,7 @@ GRAY = (0.2989, 0.587, 0.114)  # what red, green and blue light add to the brigh
 
 
 def _gray(x):
-    "The brightness of each pixel, (b, 1, h, w)."
+    "Compute the brightness of each pixel, (b, 1, h, w)."
     return (x * x.new_tensor(GRAY)[:, None, None]).sum(1, keepdim=True)
 
 # %% ../nbs/internals/augment.ipynb #caa7a045
@@ -197,7 +197,7 @@ def mixup_bce(
     y: torch.Tensor,  # (b, 40), 0 or 1
     alpha: float = 0.4,  # of the beta distribution, at least 0.01; smaller values mix less
 ) -> torch.Tensor:  # one number, at least 0: the mean over images and attributes, in nats
-    "Binary cross-entropy of a batch mixed with itself in a different order (Zhang et al., 2018)."
+    "Compute the binary cross-entropy of a batch mixed with itself in a different order (Zhang et al., 2018)."
     share = float(torch.distributions.Beta(alpha, alpha).sample())
     other = torch.randperm(len(x)).to(x.device)
     mixed_x, mixed_y = (torch.lerp(one[other], one, share) for one in (x, y))

@@ -113,7 +113,7 @@ and put the files into {root}. You don't need to unpack them."""
 # %% ../nbs/internals/data.ipynb #ecc56d1f
 def _fetch_torchvision(root):
     "Download CelebA from Google Drive."
-    from torchvision.datasets import CelebA  # imported here: that takes seconds
+    from torchvision.datasets import CelebA  # imported here, since it takes seconds
 
     CelebA(str(root), download=True)
 
@@ -250,7 +250,8 @@ def draw_rows(
     if n is None:
         return rows
     if not 1 <= n <= len(rows) or seed < 0:
-        raise DataError(f"{n:,} {split} images for seed {seed}: ask for 1 to {len(rows):,} images, and a seed of 0 or more.")
+        raise DataError(f"{n:,} {split} images for seed {seed}: there are {len(rows):,}. Ask for 1 to {len(rows):,} images, "
+                        "with a seed of 0 or more.")
     shuffle, block = divmod(seed, len(rows) // n)  # each shuffle has blocks for that many seeds
     order = np.random.default_rng(shuffle).permutation(rows)
     return np.sort(order[block * n : (block + 1) * n])

@@ -556,5 +556,5 @@ def read_celeba(
                         "Name the images as the label files do (000001.jpg, …).")
     if there.all():
         return labels
-    warnings.warn(f"{(~there).sum():,} of {len(labels):,} labelled images are absent: {there.sum():,} stay.", stacklevel=2)
+    warnings.warn(f"{(~there).sum():,} of {len(labels):,} labelled images are missing: {there.sum():,} remain.", stacklevel=2)
     return labels.take(np.flatnonzero(there))

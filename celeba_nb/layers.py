@@ -143,7 +143,7 @@ class Residual(nn.Module):
 # %% ../nbs/internals/layers.ipynb #ee3867f7
 def stem(
     outputs: int,  # output channels
-) -> nn.Sequential:  # takes (n, 3, h, w), gives (n, outputs, h/2, w/2)
+) -> nn.Sequential:  # (n, 3, h, w) -> (n, outputs, h/2, w/2)
     "Make the first convolution (4×4, stride 2), with batch normalisation and ReLU."
     return nn.Sequential(nn.Conv2d(3, outputs, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
 
@@ -153,7 +153,7 @@ def pooled_head(
     grid: int = 1,  # height and width to which the map is averaged
     drop: float = 0.0,  # dropout before the linear layer, in [0, 1)
     attributes: int = 40,  # number of logits
-) -> nn.Sequential:  # takes (n, channels, h, w), gives (n, attributes)
+) -> nn.Sequential:  # (n, channels, h, w) -> (n, attributes)
     "Make the head: average pooling to grid×grid, then one linear layer."
     dropout = [nn.Dropout(drop)] if drop else []
     return nn.Sequential(nn.AdaptiveAvgPool2d(grid), nn.Flatten(), *dropout, nn.Linear(channels * grid**2, attributes))

@@ -87,7 +87,7 @@ class ResultsTable:
         row = self.rows[(self.rows["method"] == key[0]) & (self.rows["seed"] == key[1])].iloc[0]
         if row["run"] != run:
             raise TrainingError(f"{self.path}: {key[0]!r} with seed {key[1]} is run {row['run']} ({row['precision']}), not "
-                                f"{run}: its recipe has changed. Rename the method, or remove the row")
+                                f"run {run}: its recipe has changed. Rename the method, or remove the row")
         return True
 
     def image_accuracies(
@@ -138,7 +138,7 @@ def _put(self: ResultsTable, key, run, labels):
         raise TrainingError(f"{self.path}: {key[0]!r} with seed {key[1]} already has a row; remove it to add another")
     groups = np.unique(identities(labels, run.predictions["test_rows"]), return_inverse=True)[1]
     if self.groups is not None and not np.array_equal(self.groups, groups):
-        raise TrainingError(f"{self.path} is of other data: choose another file for these images")
+        raise TrainingError(f"{self.path} belongs to other data: choose another file for these images")
     truth, about = run.predictions["test_truth"], {"precision": run.recipe.precision, "processor": run.machine["processor"]}
     right = np.rint(truth.shape[1] * image_accuracy(run.predictions["test"], truth)).astype(np.uint8)
     self.groups, self.right[key] = groups, right

@@ -361,7 +361,7 @@ def _check_digest(folder, about):
 
 # %% ../nbs/internals/run.ipynb #a145e41c
 LARGEST_RECORD = 1_000_000_000  # bytes of a run's predictions; those for CelebA have 20 million
-_KINDS = {"f": "decimal numbers", "b": "yes or no", "i": "whole numbers"}  # of an array, by NumPy's letter
+_KINDS = {"f": "floats", "b": "booleans", "i": "integers"}  # kind of an array, by NumPy's letter
 
 
 def array_shapes(
@@ -397,7 +397,7 @@ class StoredPredictions(Mapping):
         array, (kind, shape) = _read(self.path, lambda path: _read_array(path, key)), self.shapes[key]
         problem = ""
         if (array.dtype.kind, array.shape) != (kind, shape):
-            problem = f"{key}: there should be {_KINDS[kind]} of the shape {shape}"
+            problem = f"{key}: expected {_KINDS[kind]} of the shape {shape}"
         elif key in ("valid", "test", "test_mirrored") and not ((0 <= array) & (array <= 1)).all():
             problem = f"{key} has numbers that are not probabilities"
         if problem:

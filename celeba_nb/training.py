@@ -106,7 +106,7 @@ def check_parts(
         raise TrainingError(f"recipe: {recipe.model} can't answer for an image of {recipe.size}×{recipe.size} pixels "
                             f"({error})") from error
     if answers.shape != (1, attributes):
-        raise TrainingError(f"recipe: {recipe.model} gives answers of the shape {tuple(answers.shape)} for one image, but the "
+        raise TrainingError(f"recipe: {recipe.model} returns logits of the shape {tuple(answers.shape)} for one image, but the "
                             f"data has {attributes} attributes: build it for that many (model_args), as (1, {attributes})")
 
 # %% ../nbs/internals/training.ipynb #8951d4f5

@@ -346,7 +346,7 @@ def test_sample(layout, small, labels, tmp_path):
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         some = read_celeba(LAYOUTS[layout](root, tmp_path / "set"))
-    assert [str(w.message) for w in said] == ["20 of 50 labelled images are absent: 30 stay."]
+    assert [str(w.message) for w in said] == ["20 of 50 labelled images are missing: 30 remain."]
     assert some.fingerprint == labels.take(np.arange(20, 50)).fingerprint
     assert len(some) == len(some.split) == 30 and some.read(0) == labels.read(20)
 
