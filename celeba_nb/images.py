@@ -1,4 +1,4 @@
-"""Open an image, resize it, and keep what was decoded in files on the disk.
+"""Open an image, resize it, and cache the decoded pixels on disk.
 
 Docs: https://celeba-nb.github.io/celeba_nb/internals/images.html.md"""
 
@@ -40,36 +40,36 @@ def normalize(
 
 # %% ../nbs/internals/images.ipynb #67fe8a94
 def denormalize(
-    x: torch.Tensor,  # any shape, float, -1 to 1; beyond that it is clipped
+    x: torch.Tensor,  # any shape, float, -1 to 1; values beyond are clipped
 ) -> torch.Tensor:  # same shape, uint8, 0 to 255
     "Scale numbers in [-1, 1] back to pixels."
     return x.float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
 
 # %% ../nbs/internals/images.ipynb #limits
-LARGEST_IMAGE = 89_478_485  # pixels; the number above which Pillow warns of a "decompression bomb"
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "HEIF", "AVIF", "GIF", "BMP", "TIFF", "PPM")  # for others Pillow may start programs
+LARGEST_IMAGE = 89_478_485  # pixels; above this, Pillow warns of a "decompression bomb"
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "HEIF", "AVIF", "GIF", "BMP", "TIFF", "PPM")  # for others, Pillow may start programs
 
 
 def _check_size(width, height):
-    "Refuse an image that is too large to decode."
+    "Refuse an image with too many pixels."
     if width * height > LARGEST_IMAGE:
         raise DataError(f"{width:,}×{height:,} pixels, and the limit is {LARGEST_IMAGE:,}: make it smaller")
 
 # %% ../nbs/internals/images.ipynb #decode-jpeg
 def _decode_jpeg(data):
-    "The pixels of a JPEG; ValueError for a damaged one and for print colours (CMYK)."
+    "Decode a JPEG; ValueError if it is damaged or has print colours (CMYK)."
     height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
     _check_size(width, height)
     if colors in ("CMYK", "YCCK"):
-        raise ValueError(f"{colors} is left to Pillow")
+        raise ValueError(f"{colors} is decoded by Pillow")
     return simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False)
 
 # %% ../nbs/internals/images.ipynb #flatten
 def flatten(
     image: Image.Image,  # of any of Pillow's modes
 ) -> Image.Image:  # mode RGB, the same size
-    "Convert a picture to eight bits of red, green and blue, with transparent parts on white."
-    if image.mode.startswith("I"):  # 16 bits of grey, sometimes kept as 32
+    "Convert an image to 8-bit RGB, with transparent parts on white."
+    if image.mode.startswith("I"):  # 16 bits of grey, sometimes stored as 32
         return Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8)).convert("RGB")
     if not image.has_transparency_data:
         return image.convert("RGB")
@@ -78,7 +78,7 @@ def flatten(
 
 # %% ../nbs/internals/images.ipynb #decode-other
 def _known_formats(data):
-    "The formats to try; HEIC, which phones write, needs pillow-heif."
+    "List the formats to try; HEIC, which phones write, needs pillow-heif."
     if data[4:8] == b"ftyp":
         with suppress(ImportError):
             importlib.import_module("pillow_heif").register_heif_opener()
@@ -87,27 +87,27 @@ def _known_formats(data):
 
 
 def _decode_other(data):
-    "The pixels of any picture, by Pillow."
+    "Decode any image with Pillow."
     with Image.open(io.BytesIO(data), formats=_known_formats(data)) as image:
         _check_size(*image.size)
         return np.array(flatten(ImageOps.exif_transpose(image)))
 
 # %% ../nbs/internals/images.ipynb #advice
 def _advice(data, error):
-    "Say what is wrong with a file, as far as one can tell."
+    "Say what is wrong with a file, as far as it can be told."
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         return f"more than {LARGEST_IMAGE:,} pixels: make it smaller"
     if not isinstance(error, Image.UnidentifiedImageError):
         return f"damaged, or cut off ({str(error)[:80]})"
     if data[4:8] == b"ftyp":
-        return "a HEIC or AVIF picture? pip install pillow-heif, or save it as JPEG"
-    return "not a picture that can be read: JPEG, PNG, WebP, HEIC, AVIF, GIF, BMP and TIFF can"
+        return "probably a HEIC or AVIF image: pip install pillow-heif, or save it as JPEG"
+    return "not a picture that can be read: use JPEG, PNG, WebP, HEIC, AVIF, GIF, BMP or TIFF"
 
 # %% ../nbs/internals/images.ipynb #open-image
 def open_image(
     data: bytes,  # the content of a file
-) -> np.ndarray:  # (height, width, 3), uint8, upright; DataError says what is wrong, and whoever knows it names the file
-    "Decode any picture to red, green and blue."
+) -> np.ndarray:  # (height, width, 3), uint8, upright; DataError says what is wrong, but the caller must add the file's name
+    "Decode any image to RGB."
     if not data:
         raise DataError("it is empty")
     try:
@@ -117,14 +117,14 @@ def open_image(
             except ValueError as error:
                 if isinstance(error, DataError):
                     raise
-        return _decode_other(data)  # reads print colours, too, and says what is wrong with the rest
+        return _decode_other(data)  # also reads print colours, and reports what is wrong with the others
     except DataError:
         raise
-    except Exception as error:  # the decoders raise many kinds
+    except Exception as error:  # the decoders raise many kinds of error
         raise DataError(_advice(data, error)) from None
 
 # %% ../nbs/internals/images.ipynb #2a70fe95
-RESIZE = "bilinear, antialiased, whole image to a square, version 1"  # change it, and all images are decoded again
+RESIZE = "bilinear, antialiased, whole image to a square, version 1"  # a change decodes all images again
 
 
 def resize(
@@ -145,7 +145,7 @@ def decode(
 # %% ../nbs/internals/images.ipynb #092bc4f4
 @contextmanager
 def one_torch_thread():
-    "Keep torch to one thread inside the `with` block: where our threads share the work already, more are slower."
+    "Limit torch to one thread inside the `with` block, where other threads already share the work."
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -155,7 +155,7 @@ def one_torch_thread():
 
 # %% ../nbs/internals/images.ipynb #fe9514d4
 def _decode_rows(labels, size, rows):
-    "The images of some rows, (k, size, size, 3), and a remark on each that can't be decoded."
+    "Decode the images of some rows, (k, size, size, 3), and list those that can't be decoded."
     images, broken = np.zeros((len(rows), size, size, 3), np.uint8), []
     for image, row in zip(images, rows):
         try:
@@ -166,7 +166,7 @@ def _decode_rows(labels, size, rows):
 
 # %% ../nbs/internals/images.ipynb #680b17dc
 def _write_images(file, labels, rows, size, progress, window=512):
-    "Write the decoded images one after the other, with no more than a window of them in memory."
+    "Write the decoded images in order, with at most a window of them in memory."
     workers, broken = os.cpu_count() or 1, []
     bar = progress_bar(total=len(rows), desc=f"decoding to {size}×{size}", unit=" images", show=progress)
     with ThreadPoolExecutor(workers) as pool, bar, one_torch_thread():
@@ -178,24 +178,24 @@ def _write_images(file, labels, rows, size, progress, window=512):
                 bar.update(len(images))
     if broken:
         raise DataError(f"{labels.root}: {len(broken):,} image(s) can't be decoded: {', '.join(broken[:10])}"
-                        f"{', …' * (len(broken) > 10)}. Fetch them again, or delete them: absent images are left out.")
+                        f"{', …' * (len(broken) > 10)}. Fetch them again, or delete them: missing images are skipped.")
 
 # %% ../nbs/internals/images.ipynb #part-name
-DECODER = "libjpeg-turbo, exact"  # change it, and all images are decoded again
+DECODER = "libjpeg-turbo, exact"  # a change decodes all images again
 
 
 def _describe(labels, size):
-    "What a cache holds, whichever images are in it yet."
+    "Describe a cache: the data, the size, and how images are decoded."
     return {"fingerprint": labels.fingerprint, "size": size, "resize": RESIZE, "decoder": DECODER}
 
 
 def _part_name(rows):
-    "The name of the part that holds these rows."
+    "Return the name of the part that contains these rows."
     return hashlib.blake2b(rows.astype("<i4").tobytes(), digest_size=12).hexdigest() + ".images"
 
 # %% ../nbs/internals/images.ipynb #write-part
 def _write_part(folder, labels, rows, size, progress):
-    "Decode some images into a file, which gets its name when it is whole: header, rows, images."
+    "Decode some images into a file (header, rows, images), which gets its name when it is complete."
     path = folder / _part_name(rows)
     unfinished = path.with_suffix(".unfinished")
     header = json.dumps(_describe(labels, size) | {"images": len(rows), "root": str(labels.root)})
@@ -212,35 +212,35 @@ def _write_part(folder, labels, rows, size, progress):
 
 # %% ../nbs/internals/images.ipynb #open-part
 def _read_header(file):
-    "The header of a part, and how many bytes it has."
+    "Read the header of a part, and return it with its length in bytes."
     line = file.readline(10_000)
     return json.loads(line), len(line)
 
 
 def _open_part(path, kind):
-    "The rows of a part and its images, mapped read-only; ValueError, KeyError or TypeError if it is not what was written."
+    "Open a part: its rows, and its images mapped read-only; ValueError, KeyError or TypeError if it is damaged."
     with open(path, "rb") as file:
         header, start = _read_header(file)
         shape = (header["images"], kind["size"], kind["size"], 3)
         start += 4 * header["images"]
         if header | kind != header or path.stat().st_size != start + math.prod(shape):
-            raise ValueError("the header or the length doesn't fit")
+            raise ValueError("the header or the length doesn't match")
         rows = np.frombuffer(file.read(4 * header["images"]), "<i4")
     if path.name != _part_name(rows):
-        raise ValueError("the name doesn't fit the rows")
+        raise ValueError("the name doesn't match the rows")
     return rows, np.memmap(path, np.uint8, "r", start, shape).view(np.ndarray)
 
 # %% ../nbs/internals/images.ipynb #find
 class _Found(NamedTuple):
-    "The wanted images that are there."
+    "The requested images that are in the cache."
 
     parts: list  # of arrays (k, size, size, 3), uint8, mapped
-    place: np.ndarray  # (n, 2), int32: for each row of the labels the part and the position in it; -1: not there, or not wanted
+    place: np.ndarray  # (n, 2), int32: for each row of the labels, its part and the position in it; -1: missing, or not requested
     damaged: list  # of paths
 
 
 def _find(folder, kind, wanted):
-    "The images that are there, of those whose rows are marked in `wanted`, (n,), bool."
+    "Find the images in the cache among the rows that are True in `wanted`, (n,), bool."
     parts, place, damaged = [], np.full((len(wanted), 2), -1, np.int32), []
     for path in sorted(folder.glob("*.images")):
         try:
@@ -248,8 +248,8 @@ def _find(folder, kind, wanted):
         except FileNotFoundError:  # another process has removed it
             continue
         except OSError as error:
-            raise DataError(f"{path}: can't be read ({error.strerror or error}). Mend that, or set CELEBA_NB_CACHE to another "
-                            "folder.") from None
+            raise DataError(f"{path}: can't be read ({error.strerror or error}). Make it readable, or set CELEBA_NB_CACHE to "
+                            "another folder.") from None
         except (ValueError, KeyError, TypeError, RecursionError):
             damaged.append(path)
             continue
@@ -261,7 +261,7 @@ def _find(folder, kind, wanted):
 
 # %% ../nbs/internals/images.ipynb #find-or-decode
 def _sweep(folder, damaged):
-    "Remove what killed programs left unfinished, and damaged parts, which are named."
+    "Remove the unfinished files of killed programs, and damaged parts with a warning."
     for path in folder.glob("*.unfinished"):
         path.unlink()
     for path in damaged:
@@ -270,7 +270,7 @@ def _sweep(folder, damaged):
 
 
 def _find_or_decode(cache, progress):
-    "The images of a cache; those that are missing are decoded first."
+    "Find the images of a cache, after decoding those that are missing."
     kind, wanted = _describe(cache.labels, cache.size), np.zeros(len(cache.labels), bool)
     wanted[cache.rows] = True
     folder = cache.folder / f"{cache.size}-{hashlib.blake2b(json.dumps(kind).encode(), digest_size=8).hexdigest()}"
@@ -289,13 +289,13 @@ def _find_or_decode(cache, progress):
 
 # %% ../nbs/internals/images.ipynb #a8d5a875
 class ImageCache:
-    "Images that are decoded once, kept in files on the disk from which batches are read."
+    "Decoded images on disk, from which batches are read; each is decoded only once."
 
     def __init__(
         self,
-        labels: Labels,  # what to decode; kept as `cache.labels`
+        labels: Labels,  # of the images; kept as `cache.labels`
         size: int,  # pixels of a side
-        rows: np.ndarray | None = None,  # which rows of `labels` to decode; None: all; DataError for one that isn't there
+        rows: np.ndarray | None = None,  # rows of `labels` to decode; None: all; DataError if one doesn't exist
         folder: str | Path | None = None,  # where to keep the files; None: `images` in the cache folder
         progress: bool = True,  # show a bar while decoding
     ):
@@ -308,25 +308,25 @@ class ImageCache:
 
     @cached_property
     def _found(self):
-        "The images; opened again in another process."
+        "The images; after unpickling, they are opened again."
         return _find_or_decode(self, progress=False)
 
     def __getstate__(self):
         return {name: value for name, value in self.__dict__.items() if name != "_found"}
 
-    def __len__(self) -> int:  # the number of images that were asked for
+    def __len__(self) -> int:  # the number of requested images
         return len(self.rows)
 
     def __getitem__(
         self,
-        rows: np.ndarray,  # (b,) rows of `labels`, in any order; DataError for one that was not asked for
+        rows: np.ndarray,  # (b,) rows of `labels`, in any order; DataError if one wasn't requested
     ) -> torch.Tensor:  # (b, 3, size, size), uint8, channels-last
-        "A copy of these images."
+        "Return a copy of these images."
         return _copy_images(self._found.parts, self._found.place[_known_rows(self, rows)], self.size)
 
 # %% ../nbs/internals/images.ipynb #known-rows
 def _known_rows(cache, rows):
-    "The rows as an array of whole numbers, all of them among those of the cache."
+    "Convert the rows to an integer array, and check that all of them are in the cache."
     rows = np.atleast_1d(np.asarray(rows, dtype=np.int64))
     known = (rows >= 0) & (rows < len(cache.labels))
     known[known] = cache._found.place[rows[known], 0] >= 0
@@ -337,7 +337,7 @@ def _known_rows(cache, rows):
 
 
 def _copy_images(parts, place, size):
-    "The images at these places, (b, 2), as a batch."
+    "Copy the images at these places, (b, 2), into a batch."
     batch = np.empty((len(place), size, size, 3), np.uint8)
     for i, (part, position) in sorted(enumerate(place.tolist()), key=lambda item: item[1]):
         batch[i] = parts[part][position]
@@ -346,13 +346,13 @@ def _copy_images(parts, place, size):
 # %% ../nbs/internals/images.ipynb #list-caches
 def list_decoded(
     folder: Path,  # of caches
-) -> list[dict]:  # a cache each: path, root and fingerprint of the data set, size in pixels, number of images, bytes
-    "List the decoded images that are kept in a folder."
+) -> list[dict]:  # one per cache: path, root and fingerprint of the data set, size in pixels, number of images, bytes
+    "List the caches of decoded images in a folder."
     return [_summary(path) for path in sorted(folder.glob("*/")) if any(path.iterdir())]
 
 
 def _summary(path):
-    "What the parts of one cache say of themselves."
+    "Summarise one cache from the headers of its parts."
     files = [file for file in path.iterdir() if file.is_file()]
     headers = []
     for file in sorted(path.glob("*.images")):

@@ -1,4 +1,4 @@
-"""The p-values, intervals and verdicts of paired runs; the power of a study.
+"""P-values, intervals and verdicts of paired runs, and the power of a study.
 
 Docs: https://celeba-nb.github.io/celeba_nb/internals/stats.html.md"""
 
@@ -18,35 +18,35 @@ from scipy.stats import norm, permutation_test, t
 
 # %% ../nbs/internals/stats.ipynb #9fdde680
 def sign_flip_p(
-    differences: np.ndarray,  # (..., n): one a seed, the same methods in each
-    resamples: int = 2**16,  # with more ways to turn the signs than this, so many are drawn
-) -> np.ndarray:  # (...), in (0, 1]; the least that n seeds can give is 2 / 2^n
-    "Exact two-sided sign-flip p-value of a mean difference (drawn signs above 16 seeds)."
+    differences: np.ndarray,  # (..., n): one per seed, between the same methods
+    resamples: int = 2**16,  # if there are more ways to flip the signs than this, this many are drawn at random
+) -> np.ndarray:  # (...), in (0, 1]; the smallest possible with n seeds is 2 / 2^n
+    "Compute the exact two-sided sign-flip p-value of a mean difference (with random signs above 16 seeds)."
     if differences.shape[-1] == 1:
-        return np.ones(differences.shape[:-1])[()]  # turning the only sign gives a mean just as far from zero
-    batch = max(1, 2**20 // differences.size)  # ways to turn the signs that are held in memory at once
+        return np.ones(differences.shape[:-1])[()]  # flipping the only sign gives a mean that is just as far from 0
+    batch = max(1, 2**20 // differences.size)  # sign flips in memory at once
     return permutation_test((differences,), np.mean, permutation_type="samples", vectorized=True, n_resamples=resamples,
                             axis=-1, rng=0, batch=batch).pvalue
 
 # %% ../nbs/internals/stats.ipynb #cf938401
 def holm(
     p: np.ndarray,  # (k,), in [0, 1]
-) -> np.ndarray:  # (k,), corrected for asking k questions
-    "Holm's step-down correction (Holm, 1979)."
+) -> np.ndarray:  # (k,), corrected for k comparisons
+    "Apply Holm's step-down correction (Holm, 1979)."
     order = np.argsort(p)
     corrected = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
     return corrected[np.argsort(order)]
 
 # %% ../nbs/internals/stats.ipynb #39002dbf
-MANY = 4096  # with more things to draw from than this, their numbers are drawn one by one, which is faster then
+MANY = 4096  # with more items than this, their indices are drawn one by one, which is faster
 
 
 def bootstrap_counts(
-    rng: np.random.Generator,  # the source of chance
-    n: int,  # things that are drawn from, with replacement, n times
-    repeats: int,  # resamplings, at least 1
-    one_by_one: bool = False,  # draw numbers, as for more than MANY things: another stream of the same chance
-) -> np.ndarray:  # (repeats, n), float: how often each was drawn
+    rng: np.random.Generator,  # source of random numbers
+    n: int,  # number of items, and of draws with replacement
+    repeats: int,  # number of resamplings, at least 1
+    one_by_one: bool = False,  # draw indices, as for more than MANY items: the same distribution, but different random numbers
+) -> np.ndarray:  # (repeats, n), float: how often each item was drawn
     "Resample with replacement, as counts."
     if one_by_one or n > MANY:
         counts = np.empty((repeats, n))
@@ -56,15 +56,15 @@ def bootstrap_counts(
     return rng.multinomial(n, np.full(n, 1 / n), size=repeats).astype(float)
 
 # %% ../nbs/internals/stats.ipynb #count-blocks
-BLOCK = 2**20  # counts that are held in memory at once
+BLOCK = 2**20  # counts in memory at once
 
 
 def bootstrap_blocks(
-    rng: np.random.Generator,  # the source of chance
-    n: int,  # things that are drawn from
-    repeats: int,  # resamplings, at least 1
+    rng: np.random.Generator,  # source of random numbers
+    n: int,  # number of items
+    repeats: int,  # number of resamplings, at least 1
     one_by_one: bool = False,  # as for `bootstrap_counts`
-) -> Iterator[np.ndarray]:  # (some of the repeats, n), float: how often each was drawn
+) -> Iterator[np.ndarray]:  # (some of the repeats, n), float: how often each item was drawn
     "Yield resamplings in blocks that fit into memory."
     rows = max(1, BLOCK // n)
     for start in range(0, repeats, rows):
@@ -73,9 +73,9 @@ def bootstrap_blocks(
 # %% ../nbs/internals/stats.ipynb #group-sums
 def group_sums(
     values: np.ndarray,  # (..., images)
-    groups: np.ndarray,  # (images,): images of one identity hang together
-) -> tuple[np.ndarray, np.ndarray]:  # (..., groups): sums, in the order of the groups; (groups,): their numbers of images
-    "Add up the images of each group."
+    groups: np.ndarray,  # (images,): the identity of each image
+) -> tuple[np.ndarray, np.ndarray]:  # (..., groups): sums, in the order of the groups; (groups,): their sizes
+    "Sum the values of each group."
     groups = np.asarray(groups)
     order = np.argsort(groups, kind="stable")
     starts = np.flatnonzero(np.append(True, groups[order][1:] != groups[order][:-1]))
@@ -84,16 +84,16 @@ def group_sums(
 # %% ../nbs/internals/stats.ipynb #258c038c
 def hierarchical_means(
     values: np.ndarray,  # (..., seeds, images)
-    groups: np.ndarray,  # (images,): images of one identity hang together
-    repeats: int = 4000,  # resamplings, at least 1
+    groups: np.ndarray,  # (images,): the identity of each image
+    repeats: int = 4000,  # number of resamplings, at least 1
     seed: int = 0,  # of the random numbers, at least 0
 ) -> np.ndarray:  # (..., repeats): the mean over resampled seeds and resampled groups
-    "Resample seeds, and whole identities, anew in each repeat (a hierarchical bootstrap)."
+    "Resample seeds and whole identities in each repeat (a hierarchical bootstrap)."
     rng, n = np.random.default_rng(seed), values.shape[-2]
     sums, sizes = group_sums(values, groups)
     seeds, means, start = bootstrap_counts(rng, n, repeats), [], 0
     for drawn in bootstrap_blocks(rng, len(sizes), repeats):
-        totals = (sums.reshape(-1, len(sizes)) @ drawn.T).reshape(*sums.shape[:-1], -1)  # one product is faster than a stack
+        totals = (sums.reshape(-1, len(sizes)) @ drawn.T).reshape(*sums.shape[:-1], -1)  # one product is faster than several
         totals = np.einsum("...sr,rs->...r", totals, seeds[start:start + len(drawn)])
         means.append(totals / (n * (drawn @ sizes)))
         start += len(drawn)
@@ -102,18 +102,18 @@ def hierarchical_means(
 # %% ../nbs/internals/stats.ipynb #4073e54c
 def expanded_level(
     n: int,  # seeds, at least 2
-    level: float = 0.95,  # in (0, 1): the share of intervals that hold the truth
+    level: float = 0.95,  # confidence level, in (0, 1)
 ) -> float:  # above `level`
-    "The level of the bootstrap percentiles that makes up for few seeds (Hesterberg, 2015)."
+    "Return the level for bootstrap percentiles that corrects for few seeds (Hesterberg, 2015)."
     return 2 * norm.cdf(t.ppf((1 + level) / 2, n - 1) * np.sqrt(n / (n - 1))) - 1
 
 # %% ../nbs/internals/stats.ipynb #0139f930
 def interval(
     values: np.ndarray,  # (..., seeds, images)
     groups: np.ndarray,  # (images,)
-    level: float = 0.95,  # in (0, 1): the share of intervals that hold the truth
-) -> np.ndarray:  # (2, ...): low, high; not a number with fewer than two seeds
-    "The interval of a mean over seeds and images."
+    level: float = 0.95,  # confidence level, in (0, 1)
+) -> np.ndarray:  # (2, ...): low, high; NaN with fewer than two seeds
+    "Compute the interval of a mean over seeds and images."
     if values.shape[-2] < 2:
         return np.full((2, *values.shape[:-2]), np.nan)
     tail = (1 - expanded_level(values.shape[-2], level)) / 2
@@ -126,32 +126,32 @@ def verdict(
     high: float,  # its upper end
     p_holm: float,  # in [0, 1]
     n: int,  # seeds, at least 1
-    questions: int,  # that p_holm is corrected for
-    better: str = "higher",  # or "lower": which direction helps
+    questions: int,  # number of comparisons that p_holm is corrected for
+    better: str = "higher",  # or "lower": the direction of an improvement
 ) -> str:  # "helps", "hurts", "too few seeds to tell" or "no difference seen"
-    "Say what the evidence for an effect is worth."
+    "Return the verdict on an effect."
     if p_holm < 0.05 and not low <= 0 <= high:
         return "helps" if (mean > 0) == (better == "higher") else "hurts"
     return "too few seeds to tell" if questions * 2 / 2**n >= 0.05 else "no difference seen"
 
 # %% ../nbs/internals/stats.ipynb #d6e09660
 def measure_effects(
-    differences: np.ndarray,  # (effects, seeds, images): each effect in the same runs
+    differences: np.ndarray,  # (effects, seeds, images): all effects on the same runs
     groups: np.ndarray,  # (images,)
     better: str,  # "higher" or "lower"
-) -> pd.DataFrame:  # a row an effect: mean, low, high, p, wins, n
-    "Measure paired effects: how large, how sure, and in how many seeds."
+) -> pd.DataFrame:  # one row per effect: mean, low, high, p, wins, n
+    "Measure paired effects: their size, interval and p-value, and in how many seeds they are an improvement."
     (low, high), seeds = interval(differences, groups), differences.mean(2)
-    wins = np.sign(seeds.round(12)) == (1 if better == "higher" else -1)  # a difference that only rounding makes is a tie
+    wins = np.sign(seeds.round(12)) == (1 if better == "higher" else -1)  # a difference due to rounding is a tie
     return pd.DataFrame({"mean": seeds.mean(1), "low": low, "high": high, "p": sign_flip_p(seeds), "wins": wins.sum(1),
                          "n": seeds.shape[1]})
 
 # %% ../nbs/internals/stats.ipynb #9055ad1a
 def add_verdicts(
-    rows: pd.DataFrame,  # a row an effect: all that are asked about together
+    rows: pd.DataFrame,  # one row per effect: all that are tested together
     better: str,  # "higher" or "lower"
-) -> pd.DataFrame:  # the same, with p_holm and verdict
-    "Correct the p-values of all effects together, and give each its verdict."
+) -> pd.DataFrame:  # the rows, with p_holm and verdict
+    "Correct the p-values of all effects together, and add the verdicts."
     p = holm(rows["p"].to_numpy())
     verdicts = [verdict(*row, len(rows), better) for row in zip(rows["mean"], rows["low"], rows["high"], p, rows["n"])]
     rows = rows.assign(verdict=verdicts)
@@ -162,21 +162,21 @@ def add_verdicts(
 def effect_rows(
     values: np.ndarray,  # (methods, seeds, images)
     groups: np.ndarray,  # (images,)
-    effects: dict[str, tuple],  # effect -> a weight a method
+    effects: dict[str, tuple],  # effect -> one weight per method
     better: str,  # "higher" or "lower"
-) -> pd.DataFrame:  # a row an effect
-    "Paired effects of one outcome, with interval, p-values and verdict."
+) -> pd.DataFrame:  # one row per effect
+    "Measure paired effects on one outcome, with interval, p-values and verdict."
     rows = measure_effects(np.tensordot(list(effects.values()), values, 1), groups, better)
     rows.insert(0, "effect", list(effects))
     return add_verdicts(rows, better)
 
 # %% ../nbs/internals/stats.ipynb #d2d16faa
 def order_share(
-    values: np.ndarray,  # (methods, seeds), the methods in the order that is claimed, worst first
-    repeats: int = 20_000,  # resamplings, at least 1
+    values: np.ndarray,  # (methods, seeds), with the methods in the claimed order, worst first
+    repeats: int = 20_000,  # number of resamplings, at least 1
     seed: int = 0,  # of the random numbers, at least 0
 ) -> float:  # in [0, 1]
-    "The chance that one run a method, each with a seed of its own, gives the claimed order."
+    "Estimate the probability that one run per method, each with its own seed, gives the claimed order."
     rng = np.random.default_rng(seed)
     methods, seeds = values.shape
     drawn = values[np.arange(methods), rng.integers(seeds, size=(repeats, methods))]
@@ -185,11 +185,11 @@ def order_share(
 # %% ../nbs/internals/stats.ipynb #d61505ef
 def power(
     differences: np.ndarray,  # (effects, seeds): of finished runs
-    n: int,  # seeds of the study that is imagined
-    repeats: int = 400,  # resamplings, at least 1
+    n: int,  # number of seeds in the planned study
+    repeats: int = 400,  # number of resamplings, at least 1
     seed: int = 0,  # of the random numbers, at least 0
 ) -> np.ndarray:  # (effects,): in [0, 1]
-    "The chance that a study with n seeds finds each effect (corrected p below 0.05), by resampling finished runs."
+    "Estimate the probability that a study with n seeds detects each effect (corrected p below 0.05), from finished runs."
     seeds = np.random.default_rng(seed).integers(differences.shape[1], size=(n, repeats))
     p = sign_flip_p(differences[:, seeds.T], resamples=2**12)  # (effects, repeats)
     return np.mean([holm(column) < 0.05 for column in p.T], axis=0)

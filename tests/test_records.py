@@ -93,7 +93,7 @@ def test_any_number_of_attributes(tmp_path):
     assert (again.attributes, again.kind, again.temperature) == (("A", "B", "C"), "own", 1.5)
     assert again.thresholds == [0.1, 0.5, 0.9] and again.net()(torch.zeros(2, 3, 16, 16)).shape == (2, 3)
     change(tmp_path / "run", attributes=["A", "B"])  # now its predictions are about another number
-    with pytest.raises(DamagedError, match=r"there should be decimal numbers of the shape \(4, 2\)"):
+    with pytest.raises(DamagedError, match=r"expected floats of the shape \(4, 2\)"):
         load(tmp_path / "run")
 
 

@@ -284,7 +284,7 @@ def test_a_link_to_what_never_ends(name, faces, tmp_path):
     (root / name).unlink()
     (root / name).symlink_to("/dev/zero")
     if name.endswith(".jpg"):
-        with pytest.warns(UserWarning, match="1 of 20 labelled images are absent"):
+        with pytest.warns(UserWarning, match="1 of 20 labelled images are missing"):
             assert len(read_celeba(root)) == 19
     else:
         with pytest.raises(DataError, match=re.escape(name)):
