@@ -8,14 +8,13 @@ import pytest
 import torch
 
 from celeba_nb.augment import random_flip
-from celeba_nb.files import read_celeba
 from celeba_nb.model import AttributeCNN
 from celeba_nb.recipe import Recipe
 from celeba_nb.speed import compare_times, ratios
 from celeba_nb.training import train
 
 ROOT = Path(__file__).resolve().parent.parent
-TINY = Recipe(train_images=64, valid_images=32, test_images=32, size=16, epochs=2,
+TINY = Recipe(train_images=30, valid_images=10, test_images=10, size=16, epochs=4,
               model_args={"channels": [4, 8, 8], "hidden": 16})
 
 
@@ -46,8 +45,7 @@ def test_flips_of_a_whole_batch_are_those_of_each_image(steps):
     assert torch.equal(one, two) and not torch.equal(one, x)
 
 
-def test_each_stage_trains(faces, steps):
-    labels = read_celeba(faces)
+def test_each_stage_trains(labels, steps):
     for k in range(len(steps.STAGES)):
         steps.stage(k, labels, labels.rows("train")[:8], 16)()
 
@@ -64,15 +62,14 @@ def test_answers_are_the_same_without_gradients():
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_bfloat16_trains_a_network_that_is_as_good(faces, seed):
-    labels = read_celeba(faces)
+def test_bfloat16_trains_a_network_that_is_as_good(labels, seed):
     long, short = (train(replace(TINY, precision=precision, seed=seed), labels, progress=False).metrics["test_accuracy"]
                    for precision in ("float32", "bfloat16"))
     assert abs(long - short) < 0.02
 
 
-def test_auto_is_resolved(faces):
-    resolved = train(replace(TINY, epochs=1), read_celeba(faces), progress=False).recipe
+def test_auto_is_resolved(labels):
+    resolved = train(replace(TINY, epochs=1), labels, progress=False).recipe
     assert resolved.precision in ("float32", "bfloat16") and resolved.memory_format in ("channels_last", "contiguous")
 
 
