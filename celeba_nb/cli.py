@@ -518,8 +518,8 @@ def _show_bench(found, json_file):
     "Print a comparison of implementations, and write its JSON."
     from pandas import DataFrame
 
+    from celeba_nb.benchmark import summarize
     from celeba_nb.run import describe_machine
-    from celeba_nb.speed import summarize
 
     result = summarize(found)
     typer.echo(DataFrame(result["ways"]).T.round(3).to_string())
@@ -556,8 +556,8 @@ def bench_command(
     Example: celeba-nb bench --root ~/celeba --peers naive,fastai --json bench.json
     """
     with one_line_errors("Nothing was written."):
+        from celeba_nb.benchmark import bench
         from celeba_nb.data import find_root
-        from celeba_nb.speed import bench
 
         sizes = {"train-images": train_images, "valid-images": valid_images, "test-images": test_images,
                  "size": size, "epochs": epochs, "root": root or find_root()}

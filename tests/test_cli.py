@@ -334,6 +334,7 @@ def test_bench_runs_another_way(faces, tmp_path):
     result = read_strictly(tmp_path / "bench.json")
     assert set(result["ways"]) == {"celeba_nb", "naive"} and result["ratio_vs_naive"] > 0
     assert {"train_images_s", "seconds", "peak_mb", "test_accuracy"} == set(result["ways"]["naive"])
+    assert min(way["peak_mb"] for way in result["ways"].values()) > 100
 
 
 def test_the_cache_is_shown_and_removed(faces, tmp_path, monkeypatch):
