@@ -421,8 +421,8 @@ def _read_weights(path):
     try:
         return safetensors.torch.load_file(path)
     except SafetensorError as error:
-        raise DamagedError(f"{path}: not in the safetensors format ({error}). Other formats, such as pickle, aren't opened, "
-                           "since they could run code") from None
+        raise DamagedError(f"{path}: not in the safetensors format ({error}). Another format, such as a pickle, isn't opened, "
+                           "since it could run code") from None
 
 
 def _renamed(weights, recipe):

@@ -108,7 +108,7 @@ def test_entries_that_cannot_be(change_of, copy):
 
 
 def test_evaluate_refuses_other_attributes(made, labels):
-    with pytest.raises(TrainingError, match="answers about 40 attributes"):
+    with pytest.raises(TrainingError, match="predicts 40 attributes"):
         evaluate(made.run, replace(labels, attributes=labels.attributes[["Smiling", "Young"]]))
 
 
