@@ -422,7 +422,7 @@ def export_command(
     Example: celeba-nb export runs/model --out model.onnx
     """
     with one_line_errors("Nothing was written."):
-        from celeba_nb.photo import export_onnx
+        from celeba_nb.export import export_onnx
         from celeba_nb.run import load
 
         off = export_onnx(load(folder, allow), out)

@@ -276,7 +276,8 @@ def mylab(tmp_path, monkeypatch):
 
 
 def test_own_code_from_training_to_report(mylab, labels, tmp_path):
-    from celeba_nb.photo import export_onnx, predict_photo
+    from celeba_nb.export import export_onnx
+    from celeba_nb.photo import predict_photo
     from celeba_nb.report import write_report
 
     folder = tmp_path / "model"
