@@ -25,7 +25,7 @@ FOLDED = {"jupyter": {"source_hidden": True}, "tags": ["hide-input"]}  # a cell'
 FLOORS = [floor.split() for floor in (
     "core stats style exercises layers", "drawing files model metrics", "sketch images architectures recipe",
     "data augment device attribution", "state batches", "loop", "checkpoint run", "training", "study speed scale",
-    "results", "few_labels explain photo limits", "report", "cli")]
+    "results audit", "few_labels explain photo limits", "report", "cli")]
 
 
 def notebooks(root=ROOT):
