@@ -6,7 +6,7 @@ Docs: https://celeba-nb.github.io/celeba_nb/internals/audit.html.md"""
 
 # %% auto #0
 __all__ = ['MIN_CASES', 'same_person_pairs', 'noise_of_pairs', 'label_audit', 'seen_accuracy', 'true_accuracy', 'rates',
-           'gap_table', 'group_gaps', 'recall_threshold', 'group_thresholds', 'calibration_row']
+           'gap_table', 'group_gaps', 'recall_threshold', 'group_thresholds', 'confident_mistakes', 'calibration_row']
 
 # %% ../nbs/internals/audit.ipynb #imports
 import numpy as np
@@ -128,6 +128,19 @@ def group_thresholds(
 ) -> np.ndarray:  # (2,): for those outside the group, and for those inside
     "A threshold for each of two groups, so that recall is the same in both."
     return np.array([recall_threshold(probabilities[g], truth[g], recall) for g in (~member, member)])
+
+# %% ../nbs/internals/audit.ipynb #8b6e548a
+def confident_mistakes(
+    probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
+    truth: np.ndarray,  # (n, attributes), bool: what the labels say
+    n: int = 20,  # how many, at most
+) -> pd.DataFrame:  # a row a decision: image and attribute (positions), probability, label; the surest first
+    "The most confident wrong predictions."
+    distance = np.abs(np.asarray(probabilities, float) - truth)
+    order = np.argsort(-distance, axis=None, kind="stable")[:n]
+    image, attribute = np.unravel_index(order[distance.ravel()[order] > 0.5], distance.shape)
+    return pd.DataFrame({"image": image, "attribute": attribute, "probability": probabilities[image, attribute],
+                         "label": truth[image, attribute]})
 
 # %% ../nbs/internals/audit.ipynb #calibration-row
 def calibration_row(
