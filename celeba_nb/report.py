@@ -24,9 +24,9 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from . import metrics
+from .audit import calibration_row, group_gaps
 from .core import TrainingError, write_atomically
 from .files import Labels, identities
-from .limits import calibration_row, group_gaps
 from .run import Run, choose_rows, load
 from .stats import bootstrap_counts
 from .style import STYLE, render

@@ -25,7 +25,7 @@ FOLDED = {"jupyter": {"source_hidden": True}, "tags": ["hide-input"]}  # a cell'
 FLOORS = [floor.split() for floor in (
     "core stats style exercises layers", "drawing files model metrics", "sketch images architectures recipe",
     "data augment device attribution detection", "state batches", "loop", "checkpoint run", "training", "study speed scale",
-    "results benchmark", "few_labels explain photo limits export", "report", "cli")]
+    "results benchmark audit", "few_labels explain photo limits export", "report", "cli")]
 
 
 def notebooks(root=ROOT):
