@@ -1,4 +1,4 @@
-"""Shared by several networks: input checks, receptive field, evaluation mode, multiply-adds, and the parts of a residual network.
+"""Shared by several networks: input checks, receptive field, evaluation mode, multiply-adds, memory, and the parts of a residual network.
 
 Docs: https://celeba-nb.github.io/celeba_nb/internals/layers.html.md"""
 
@@ -6,7 +6,7 @@ Docs: https://celeba-nb.github.io/celeba_nb/internals/layers.html.md"""
 
 # %% auto #0
 __all__ = ['check_size', 'check_images', 'side', 'layer_window', 'ReceptiveField', 'receptive_field', 'evaluating', 'macs',
-           'conv_bn', 'Residual', 'stem', 'pooled_head', 'stages']
+           'training_memory', 'conv_bn', 'Residual', 'stem', 'pooled_head', 'stages']
 
 # %% ../nbs/internals/layers.ipynb #imports
 from collections.abc import Iterable, Iterator
@@ -111,6 +111,25 @@ def macs(
     with evaluating(net), torch.no_grad(), FlopCounterMode(display=False) as counter:
         net(torch.zeros(1, 3, size, size))
     return counter.get_total_flops() // 2
+
+# %% ../nbs/internals/layers.ipynb #62fc79c3
+def training_memory(
+    net: nn.Module,  # any network, in training mode
+    x: torch.Tensor,  # (n, 3, size, size), a batch as it is trained with
+) -> tuple[float, float]:  # MB of weights, gradients and Adam's moments; MB that are kept for the backward pass
+    "The least memory that one training step needs, in MB."
+    kept = {}
+
+    def keep(tensor):
+        kept[tensor.data_ptr()] = tensor.nbytes
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        logits = net(x)  # holds all that is kept for as long as it is there
+    for weight in net.parameters():
+        kept.pop(weight.data_ptr(), None)
+    del logits
+    return 4 * 4 * sum(p.numel() for p in net.parameters()) / 1e6, sum(kept.values()) / 1e6
 
 # %% ../nbs/internals/layers.ipynb #3716f564
 def conv_bn(

@@ -35,13 +35,13 @@ from safetensors import SafetensorError
 from torch import nn
 
 from . import __version__
-from .architectures import without_download
 from .core import ATTRIBUTES, DamagedError, TrainingError, reading, writing
 from .data import Batches, draw_rows
 from .device import MEMORY_FORMATS, best_device, best_memory_format, best_precision, is_here
 from .files import Labels
 from .images import RESIZE
 from .metrics import accuracy
+from .pretrained import without_download
 from .recipe import OLD_FIELDS, OLD_MODELS, OLD_PATHS, Recipe, own_modules, recipe_from_dict
 from .state import State, image_losses, make_net
 
