@@ -5,7 +5,6 @@ from tools.browser import MISSING
 from tools.figures import lessons, over
 
 
-
 @pytest.mark.skipif(bool(MISSING), reason=MISSING)  # screens are measured in a browser
 def test_limits():
     assert {name: over(row, limits) for name, row, limits in lessons() if over(row, limits)} == {}
