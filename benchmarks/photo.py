@@ -25,20 +25,10 @@ from scipy.optimize import minimize
 
 from celeba_nb.core import IMAGE_SIZE, progress_bar
 from celeba_nb.data import find_root
+from celeba_nb.detection import centre_crop, load_dlib, put_face, random_place, warp_crop
 from celeba_nb.files import read_celeba
 from celeba_nb.metrics import bootstrap_interval
-from celeba_nb.photo import (
-    FRAME_POINTS,
-    align,
-    centre_crop,
-    find_faces,
-    fit_similarity,
-    load_dlib,
-    predict_images,
-    put_face,
-    random_place,
-    warp_crop,
-)
+from celeba_nb.photo import FRAME_POINTS, align, find_faces, fit_similarity, predict_images
 from celeba_nb.run import describe_machine, load
 
 GROUPS = {"jaw": range(17), "brows": range(17, 27), "bridge of the nose": range(27, 31), "tip of the nose": range(31, 36),

@@ -1,4 +1,4 @@
-"""One function for four ways to ask a network where it looks, and the picture of what it says
+"""Four attribution methods behind one function, and heat maps of what they find
 
 Docs: https://celeba-nb.github.io/celeba_nb/internals/attribution.html.md"""
 
@@ -33,19 +33,19 @@ def as_batch(
 # %% ../nbs/internals/attribution.ipynb #05b571b7
 def last_feature_maps(
     net: nn.Module,  # one of the course's networks
-) -> nn.Module:  # ValueError where there is neither `body` nor `features`
-    "The part of a network that gives its last feature maps."
+) -> nn.Module:  # ValueError if the network has neither `body` nor `features`
+    "Find the part of a network that returns its last feature maps."
     for name in ("body", "features"):
         if hasattr(net, name):
             return getattr(net, name)
-    raise ValueError(f"{type(net).__name__} has no `body` and no `features`: give the layer for Grad-CAM")
+    raise ValueError(f"{type(net).__name__} has no `body` and no `features`: pass the layer for Grad-CAM")
 
 # %% ../nbs/internals/attribution.ipynb #b3fd6415
-INTEGRATION_STEPS = 32  # of integrated gradients; also the occlusions in a batch
+INTEGRATION_STEPS = 32  # of integrated gradients; also how many occlusions are evaluated at once
 
 
 def _captum():
-    "Captum's methods, or what to do where it is missing."
+    "Import Captum's methods, or say how to install them."
     try:
         from captum import attr
     except ImportError:
@@ -79,13 +79,13 @@ ATTRIBUTION_METHODS = {"gradient": _gradient, "occlusion": _occlusion, "integrat
 
 
 def attribute_maps(
-    net: nn.Module,  # gives logits (n, attributes); on the CPU or wherever x is
+    net: nn.Module,  # returns logits (n, attributes); on the same device as x
     x: torch.Tensor,  # (n, 3, size, size), in [-1, 1]
-    attribute: str | list[str],  # one of `ATTRIBUTES` for all, or one for each image; ValueError for another
-    method: str,  # one of `ATTRIBUTION_METHODS`; ValueError for another
-    layer: nn.Module | None = None,  # whose maps Grad-CAM weighs; None: `last_feature_maps`
-) -> torch.Tensor:  # (n, size, size), float32: positive speaks for the attribute, negative against it
-    "Attribute a logit to the pixels by one of four methods of Captum."
+    attribute: str | list[str],  # one of `ATTRIBUTES` for all images, or one for each; ValueError if unknown
+    method: str,  # one of `ATTRIBUTION_METHODS`; ValueError if unknown
+    layer: nn.Module | None = None,  # whose feature maps Grad-CAM weights; None: `last_feature_maps`
+) -> torch.Tensor:  # (n, size, size), float32: positive: evidence for the attribute; negative: against it
+    "Attribute a logit to the pixels with one of four Captum methods."
     if method not in ATTRIBUTION_METHODS:
         raise ValueError(f"there is no method {method!r}: use one of {', '.join(ATTRIBUTION_METHODS)}")
     names = [attribute] * len(x) if isinstance(attribute, str) else list(attribute)
@@ -98,10 +98,10 @@ def attribute_maps(
 # %% ../nbs/internals/attribution.ipynb #1b27b29b
 def show_heatmap(
     image: torch.Tensor,  # (3, h, w), in [-1, 1]
-    heat: torch.Tensor,  # (h, w): positive speaks for the answer, negative against it
-    ax: plt.Axes,  # where to
-    title: str = "",  # above it
-) -> plt.Axes:  # the same
+    heat: torch.Tensor,  # (h, w): positive: evidence for the attribute; negative: against it
+    ax: plt.Axes,  # to draw on
+    title: str = "",  # above the image
+) -> plt.Axes:  # the same axes
     "Draw an image in grey with a heat map over it: red for the attribute, blue against it."
     most = float(heat.abs().max()) or 1.0
     ax.imshow(denormalize(image).float().mean(0).numpy(), cmap="gray", vmin=-120, vmax=300)
@@ -113,20 +113,20 @@ def show_heatmap(
 
 # %% ../nbs/internals/attribution.ipynb #bc491a25
 def energy_inside(
-    heat: torch.Tensor,  # (n, h, w): positive speaks for the attribute
+    heat: torch.Tensor,  # (n, h, w): positive where it is evidence for the attribute
     mask: torch.Tensor,  # (n, h, w), in [0, 1]: where the attribute is
-) -> torch.Tensor:  # (n,), in [0, 1]; 0 where nothing is positive
-    "The share of the positive attribution that lies inside the mask."
+) -> torch.Tensor:  # (n,), in [0, 1]; 0 if nothing is positive
+    "Compute the share of the positive attribution that lies inside the mask."
     positive = heat.clamp(min=0)
     return (positive * mask).sum((1, 2)) / positive.sum((1, 2)).clamp(min=1e-12)
 
 # %% ../nbs/internals/attribution.ipynb #37fca9c6
 def randomize_weights(
-    net: nn.Module,  # a trained network; it stays as it is
+    net: nn.Module,  # a trained network, which isn't changed
     last: int | None = None,  # how many layers, from the last one backwards; None: all
     seed: int = 0,  # of the new weights
 ) -> nn.Module:  # a copy
-    "A copy of a network with random weights in its last layers."
+    "Return a copy of a network with random weights in its last layers."
     fresh = copy.deepcopy(net)
     layers = [layer for layer in fresh.modules() if hasattr(layer, "reset_parameters")]
     with torch.random.fork_rng():

@@ -1,4 +1,4 @@
-"""Augmentations of a whole batch at once, and mixup, as recipes name them.
+"""Augmentations that treat a whole batch at once, and mixup, as recipes name them.
 
 Docs: https://celeba-nb.github.io/celeba_nb/internals/augment.html.md"""
 
@@ -20,7 +20,7 @@ from .images import denormalize, normalize
 def random_flip(
     x: torch.Tensor,  # (b, 3, h, w)
     generator: torch.Generator | None,  # source of random numbers, on the CPU; None: torch's global one
-    p: float = 0.5,  # the chance of each image, in [0, 1]
+    p: float = 0.5,  # the probability for each image, in [0, 1]
 ) -> torch.Tensor:  # the same shape and memory layout
     "Flip each image of a batch, left to right, with probability p."
     chosen = (torch.rand(len(x), generator=generator) < p).to(x.device)
@@ -28,17 +28,17 @@ def random_flip(
 
 # %% ../nbs/internals/augment.ipynb #4034d37b
 def uniform(
-    x: torch.Tensor,  # (b, ...): a number for each of these
+    x: torch.Tensor,  # (b, ...), the batch that needs a number for each image
     generator: torch.Generator | None,  # source of random numbers, on the CPU; None: torch's global one
-    low: float,  # no number is below
-    high: float,  # nor above
-) -> torch.Tensor:  # (b,), float32, where x is
-    "One uniform random number for each image of a batch."
+    low: float,  # lower bound
+    high: float,  # upper bound
+) -> torch.Tensor:  # (b,), float32, on the device of x
+    "Draw one uniform random number for each image of a batch."
     return (low + (high - low) * torch.rand(len(x), generator=generator)).to(x.device)
 
 # %% ../nbs/internals/augment.ipynb #d5d0c3a1
 def _laid_out_like(new, x):
-    "A batch in the memory format of another."
+    "Copy `new` into the memory format of `x`."
     return torch.empty_like(x).copy_(new)
 
 
@@ -50,7 +50,7 @@ def _reflect(index, n):
 def shift_by(
     x: torch.Tensor,  # (b, 3, h, w)
     down: torch.Tensor,  # (b,), int64: pixels that each image moves down; above -h and below h
-    right: torch.Tensor,  # (b,), int64: and to the right; above -w and below w
+    right: torch.Tensor,  # (b,), int64: pixels that it moves to the right; above -w and below w
 ) -> torch.Tensor:  # the same shape and memory layout
     "Shift each image by its own whole number of pixels, with reflection at the border."
     h, w = x.shape[-2:]
@@ -63,20 +63,20 @@ def shift_by(
 def random_shift(
     x: torch.Tensor,  # (b, 3, h, w)
     generator: torch.Generator | None,  # source of random numbers, on the CPU; None: torch's global one
-    share: float = 1 / 16,  # of the height and width: the farthest that an image moves, in [0, 1)
+    share: float = 1 / 16,  # largest shift, as a share of the height and width, in [0, 1)
 ) -> torch.Tensor:  # the same shape and memory layout
-    "Shift each image by its own few pixels, in both directions."
+    "Shift each image by its own random number of pixels, vertically and horizontally."
     down, right = (uniform(x, generator, -share * n, share * n).round().long() for n in x.shape[-2:])
     return shift_by(x, down, right)
 
 # %% ../nbs/internals/augment.ipynb #70de8ade
 def affine_matrix(
-    degrees: torch.Tensor,  # (b,): turn, clockwise
+    degrees: torch.Tensor,  # (b,): rotation, clockwise
     scale: torch.Tensor,  # (b,), above 0: 1.1 makes the face larger
     down: torch.Tensor,  # (b,): shift, as a share of the height
     right: torch.Tensor,  # (b,): shift, as a share of the width
-) -> torch.Tensor:  # (b, 2, 3): where each pixel of the new image comes from, in coordinates from -1 to 1
-    "Affine matrices of rotation, scale and shift, from the new image back to the old one."
+) -> torch.Tensor:  # (b, 2, 3): from a pixel of the new image to its source, in coordinates from -1 to 1
+    "Make affine matrices of rotation, scale and shift, from the new image back to the old one."
     angle = torch.deg2rad(degrees)
     cos, sin = angle.cos() / scale, angle.sin() / scale
     back = torch.stack([torch.stack([cos, sin], 1), torch.stack([-sin, cos], 1)], 1)  # (b, 2, 2)
@@ -85,7 +85,7 @@ def affine_matrix(
 # %% ../nbs/internals/augment.ipynb #b41ca3f4
 def warp(
     x: torch.Tensor,  # (b, 3, h, w), h = w
-    matrix: torch.Tensor,  # (b, 2, 3), as `affine_matrix` gives it
+    matrix: torch.Tensor,  # (b, 2, 3), as returned by `affine_matrix`
 ) -> torch.Tensor:  # the same shape and memory layout
     "Apply an affine matrix to each image, with reflection at the border."
     grid = F.affine_grid(matrix, x.shape, align_corners=False)
@@ -95,9 +95,9 @@ def warp(
 def random_affine(
     x: torch.Tensor,  # (b, 3, h, w), h = w
     generator: torch.Generator | None,  # source of random numbers, on the CPU; None: torch's global one
-    degrees: float = 8,  # the largest turn, to either side
-    scale: float = 0.08,  # the largest change of scale: up to so much smaller or larger, in [0, 1)
-    shift: float = 0.08,  # the largest shift, as a share of the size
+    degrees: float = 8,  # largest rotation, to either side
+    scale: float = 0.08,  # largest change of scale: factors between 1 - this and 1 + this; in [0, 1)
+    shift: float = 0.08,  # largest shift, as a share of the size
 ) -> torch.Tensor:  # the same shape and memory layout
     "Rotate, scale and shift each image by its own random amounts."
     bounds = [(-degrees, degrees), (1 - scale, 1 + scale), (-shift, shift), (-shift, shift)]
@@ -108,15 +108,15 @@ GRAY = (0.2989, 0.587, 0.114)  # what red, green and blue light add to the brigh
 
 
 def _gray(x):
-    "The brightness of each pixel, (b, 1, h, w)."
+    "Compute the brightness of each pixel, (b, 1, h, w)."
     return (x * x.new_tensor(GRAY)[:, None, None]).sum(1, keepdim=True)
 
 # %% ../nbs/internals/augment.ipynb #caa7a045
 def color_jitter(
     x: torch.Tensor,  # (b, 3, h, w), in [-1, 1]
-    brightness: torch.Tensor,  # (b,), at least 0: 0 is black, 1 as it was
-    contrast: torch.Tensor,  # (b,), at least 0: 0 is one grey for the whole picture, 1 as it was
-    saturation: torch.Tensor,  # (b,), at least 0: 0 is black-and-white, 1 as it was
+    brightness: torch.Tensor,  # (b,), at least 0: 0 is black, 1 changes nothing
+    contrast: torch.Tensor,  # (b,), at least 0: 0 is one grey for the whole image, 1 changes nothing
+    saturation: torch.Tensor,  # (b,), at least 0: 0 is greyscale, 1 changes nothing
 ) -> torch.Tensor:  # the same shape and memory layout; it may leave [-1, 1]
     "Change brightness, contrast and saturation of each image by its own factors."
     brightness, contrast, saturation = (factor[:, None, None, None] for factor in (brightness, contrast, saturation))
@@ -142,7 +142,7 @@ def random_blur(
     share: float = 1 / 64,  # of the size: the standard deviation of the blur, above 0
 ) -> torch.Tensor:  # the same shape and memory layout
     "Mix each image, by its own random amount, with its blurred copy."
-    from torchvision.transforms import v2  # imported here: that takes seconds
+    from torchvision.transforms import v2  # imported here, since it takes seconds
 
     sigma = share * x.shape[-1]
     blurred = v2.functional.gaussian_blur(x, 2 * int(3 * sigma + 0.5) + 1, sigma)
@@ -150,15 +150,15 @@ def random_blur(
 
 # %% ../nbs/internals/augment.ipynb #72f87e98
 def _strip(centre, side, n):
-    "Which of n pixels lie within half a side of the centre, (b, n)."
+    "Mark which of n pixels lie within half a side of the centre, (b, n)."
     place = torch.arange(n, device=centre.device) + 0.5
     return (place - centre[:, None]).abs() < side / 2
 
 
 def cut_square(
     x: torch.Tensor,  # (b, 3, h, w)
-    down: torch.Tensor,  # (b,): the square's centre, pixels from the upper edge
-    right: torch.Tensor,  # (b,): and from the left
+    down: torch.Tensor,  # (b,): the square's centre, in pixels from the upper edge
+    right: torch.Tensor,  # (b,): the square's centre, in pixels from the left edge
     share: float,  # side of the square as a share of height and width, in [0, 1]
 ) -> torch.Tensor:  # the same shape and memory layout
     "Cover a square of each image, at its own place, with mid-grey."
@@ -177,7 +177,7 @@ def random_cutout(
 
 # %% ../nbs/internals/augment.ipynb #5fd31c00
 def trivial_augment(
-    x: torch.Tensor,  # (b, 3, h, w), in [-1, 1]; outside it is clamped
+    x: torch.Tensor,  # (b, 3, h, w); values outside [-1, 1] are clamped
     generator: torch.Generator | None,  # source of random numbers, on the CPU; None: torch's global one
 ) -> torch.Tensor:  # the same shape and memory layout, in steps of 1/127.5
     "Apply one of torchvision's 14 transforms to each image, at random strength (Müller and Hutter, 2021)."
@@ -192,12 +192,12 @@ def trivial_augment(
 
 # %% ../nbs/internals/augment.ipynb #bc1e0d9a
 def mixup_bce(
-    net: nn.Module,  # gives logits (b, 40) for a batch
+    net: nn.Module,  # returns logits (b, 40) for a batch
     x: torch.Tensor,  # (b, 3, size, size), in [-1, 1]
     y: torch.Tensor,  # (b, 40), 0 or 1
-    alpha: float = 0.4,  # of the beta distribution, at least 0.01: the smaller, the less is mixed
+    alpha: float = 0.4,  # of the beta distribution, at least 0.01; smaller values mix less
 ) -> torch.Tensor:  # one number, at least 0: the mean over images and attributes, in nats
-    "Binary cross-entropy of a batch mixed with itself in another order (Zhang et al., 2018)."
+    "Compute the binary cross-entropy of a batch mixed with itself in a different order (Zhang et al., 2018)."
     share = float(torch.distributions.Beta(alpha, alpha).sample())
     other = torch.randperm(len(x)).to(x.device)
     mixed_x, mixed_y = (torch.lerp(one[other], one, share) for one in (x, y))
@@ -207,7 +207,7 @@ def mixup_bce(
 def compose(
     x: torch.Tensor,  # (b, 3, h, w), in [-1, 1]
     generator: torch.Generator | None,  # source of random numbers, on the CPU; None: torch's global one
-    steps: list,  # of [dotted name, {its other arguments}], in this order
+    steps: list,  # list of [dotted name, {keyword arguments}], applied in this order
 ) -> torch.Tensor:  # the same shape and memory layout
     "Apply several augmentations, one after the other."
     for name, arguments in steps:

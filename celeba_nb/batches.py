@@ -1,4 +1,4 @@
-"""The images of an epoch in their order, augmented, with unlabelled ones behind them
+"""Which images a run sees in each epoch: their order, their augmentation, and the unlabelled images that follow them
 
 Docs: https://celeba-nb.github.io/celeba_nb/internals/batches.html.md"""
 
@@ -22,10 +22,10 @@ from .recipe import Recipe
 
 # %% ../nbs/internals/batches.ipynb #637ef900
 def epoch_generator(
-    seed: int,  # of the random numbers, at least 0
+    seed: int,  # of the run, at least 0
     epoch: int,  # from 0
 ) -> torch.Generator:
-    "Seed the generator of one epoch: its order and its augmentation."
+    "Return the generator of one epoch, which draws its order and its augmentation."
     return torch.Generator().manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
 
 # %% ../nbs/internals/batches.ipynb #8228570b
@@ -34,8 +34,8 @@ class WithUnlabeled:
 
     def __init__(
         self,
-        labeled: Batches,  # they say how many batches there are
-        unlabeled: Batches,  # at least as many
+        labeled: Batches,  # they set the number of batches
+        unlabeled: Batches,  # at least as many batches
     ):
         self.labeled, self.unlabeled = labeled, unlabeled
 
@@ -44,29 +44,29 @@ class WithUnlabeled:
 
     def iterate(
         self,
-        start: int = 0,  # the batch to begin with
-    ):  # yields (x, y): (b + u, 3, size, size); (b + u, 40), for the last u NaN or answers
-        "An epoch from batch `start` on."
+        start: int = 0,  # the first batch
+    ):  # yields (x, y): (b + u, 3, size, size); (b + u, 40), whose last u rows are NaN or a teacher's predictions
+        "Yield an epoch from batch `start` on."
         for (x, y), (more, answers) in zip(self.labeled.iterate(start), self.unlabeled.iterate(start)):
             yield torch.cat([x, more]), torch.cat([y, answers])
 
 # %% ../nbs/internals/batches.ipynb #48c983f0
-EVAL_BATCH_SIZE = 64  # images a batch where nothing is learned: more are hardly faster, and need more memory than the training
+EVAL_BATCH_SIZE = 64  # images in a batch for evaluation: larger batches are hardly faster, and need more memory than training
 
 
 def augments(
     recipe: Recipe,  # of the run
     epoch: int,  # from 0
 ) -> bool:
-    "Whether an epoch is augmented; the last epochs of a cycle may not be."
+    "Return whether an epoch is augmented; the last epochs of a cycle may not be."
     return epoch % recipe.cycle_epochs < recipe.cycle_epochs - recipe.no_aug_epochs
 
 
 def make_batches(
     recipe: Recipe,  # resolved
     cache: ImageCache,  # holds at least the run's images
-    rows: dict[str, np.ndarray],  # as `choose_rows` gives them
-):  # epoch -> Batches of training images; and {"valid", "test", and "unlabeled" if there are any}: Batches, in order
+    rows: dict[str, np.ndarray],  # as returned by `choose_rows`
+):  # a function from the epoch to its training Batches; and a dict of Batches in order: "valid", "test", perhaps "unlabeled"
     "Make the batches of a run."
     augment = partial(import_object(recipe.augment), **recipe.augment_args) if recipe.augment else None
     place = {"device": recipe.device, "memory_format": MEMORY_FORMATS[recipe.memory_format]}

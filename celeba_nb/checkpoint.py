@@ -1,4 +1,4 @@
-"""Stop a run at any step, and go on to the same result, bit for bit.
+"""Stop a run at any step, and resume it to the same result, bit for bit.
 
 Docs: https://celeba-nb.github.io/celeba_nb/internals/checkpoint.html.md"""
 
@@ -23,14 +23,14 @@ from .state import State
 
 # %% ../nbs/internals/checkpoint.ipynb #f040514b
 def _card(device):
-    "PyTorch's module for a device that is no CPU, and how its functions are told which one."
+    "Return PyTorch's module for an accelerator, and the arguments that tell its functions which one."
     return torch.get_device_module(device), [device] if device.startswith("cuda") else []
 
 
 def random_states(
-    device: str,  # that the run computes on
-) -> dict[str, torch.Tensor]:  # "random", and "random_card" where the device is no CPU
-    "Get the state of PyTorch's random numbers: the CPU's, and those of the graphics card."
+    device: str,  # of the run
+) -> dict[str, torch.Tensor]:  # "random", and "random_card" unless the device is the CPU
+    "Get the state of PyTorch's random number generators: the CPU's, and the GPU's if the run uses one."
     states = {"random": torch.get_rng_state()}
     if device != "cpu":
         module, which = _card(device)
@@ -39,7 +39,7 @@ def random_states(
 
 
 def state_tensors(
-    state: State,  # of the run, as it is
+    state: State,  # of the run
 ) -> dict[str, torch.Tensor]:  # name -> tensor, contiguous, on the CPU
     "Collect all tensors of a run: weights, their average, the optimiser's moments, the random state."
     tensors = {f"net.{key}": value for key, value in state.net.state_dict().items()}
@@ -57,9 +57,9 @@ NUMBERS = ("epoch", "batch", "loss_sum", "images", "seconds", "history")  # of a
 
 
 def state_numbers(
-    state: State,  # of the run, as it is
-) -> dict:  # what JSON can hold
-    "Collect all else of a run: where it is, its history, the optimiser's and the schedule's numbers."
+    state: State,  # of the run
+) -> dict:  # serialisable as JSON
+    "Collect the numbers of a run: its position, its history, and those of the optimiser and the scheduler."
     numbers = {key: getattr(state, key) for key in NUMBERS} | {"loss_sum": float(state.loss_sum)}
     scheduler = {key: value for key, value in state.scheduler.state_dict().items() if key != "lr_lambdas"}
     return numbers | {"groups": state.optimizer.state_dict()["param_groups"], "scheduler": scheduler}
@@ -67,9 +67,9 @@ def state_numbers(
 # %% ../nbs/internals/checkpoint.ipynb #dd68f543
 def checksum(
     tensors: dict[str, torch.Tensor],  # name -> tensor, contiguous, on the CPU
-    *texts: str,  # what else belongs to it
+    *texts: str,  # further content that is protected
 ) -> str:  # 8 hexadecimal digits
-    "Compute a number that changes with every bit of the tensors, their names and the texts."
+    "Compute a CRC-32 checksum of the tensors, their names and the texts."
     total = zlib.crc32("\0".join([*sorted(tensors), *texts]).encode())
     for name in sorted(tensors):
         total = zlib.crc32(tensors[name].flatten().view(torch.uint8).numpy(), total)
@@ -77,11 +77,11 @@ def checksum(
 
 
 def save_checkpoint(
-    state: State,  # of the run, as it is
+    state: State,  # of the run
     path: Path,  # a .safetensors file; WriteError if it can't be written
     name: str,  # the run's id
 ):
-    "Write all that is needed to go on with a run."
+    "Write everything that is needed to resume a run."
     tensors, numbers = state_tensors(state), json.dumps(state_numbers(state))
     metadata = {"run": name, "numbers": numbers, "checksum": checksum(tensors, name, numbers)}
     write_atomically(path, lambda file: file.write_bytes(safetensors.torch.save(tensors, metadata)))
@@ -94,35 +94,35 @@ class Checkpoint(Callback):
         self,
         path: Path,  # of the checkpoint, a .safetensors file
         name: str,  # the run's id
-        every: int | None = None,  # steps; None: at the end of each epoch only
+        every: int | None = None,  # steps between two saves; None: only at the end of each epoch
     ):
         self.path, self.name, self.every = path, name, every
 
-    def on_step(self, state: State):  # of the run, as it is
-        "Save every `every` steps."
+    def on_step(self, state: State):  # of the run
+        "Save after every `every` steps."
         if self.every and state.batch % self.every == 0:
             save_checkpoint(state, self.path, self.name)
 
-    def on_epoch(self, state: State):  # of the run, as it is
-        "Save at the end of the epoch."
+    def on_epoch(self, state: State):  # of the run
+        "Save after each epoch."
         save_checkpoint(state, self.path, self.name)
 
 # %% ../nbs/internals/checkpoint.ipynb #cdb2a5e1
 def match_memory_format(
-    moment: torch.Tensor,  # of the optimiser: as large as the weight, or one number
-    weight: torch.Tensor,  # (any shape): what the optimiser changes
-) -> torch.Tensor:
-    "Copy a moment into the weight's order in memory."
+    moment: torch.Tensor,  # of the optimiser: of the same shape as the weight, or one number
+    weight: torch.Tensor,  # any shape; it belongs to the moment
+) -> torch.Tensor:  # the moment, with the same values
+    "Copy a moment into the memory format of its weight."
     return torch.empty_like(weight).copy_(moment) if moment.shape == weight.shape else moment
 
 
 def _part(tensors, prefix):
-    "The tensors whose names begin with a prefix, named without it."
+    "Select the tensors whose names begin with a prefix, and remove it from their names."
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def _by_weight(state, moments):
-    "Index of a weight -> its moments by name."
+    "Group the moments: index of a weight -> its moments by name."
     weights = [weight for group in state.optimizer.param_groups for weight in group["params"]]
     by_index = {}
     for key, value in moments.items():
@@ -133,7 +133,7 @@ def _by_weight(state, moments):
 # %% ../nbs/internals/checkpoint.ipynb #6dfabe99
 def restore_numbers(
     state: State,  # changed in place
-    numbers: dict,  # as `state_numbers` gives them
+    numbers: dict,  # as returned by `state_numbers`
     moments: dict[str, torch.Tensor],  # "0.exp_avg" and so on
 ):
     "Restore the numbers of a state, its optimiser and its scheduler."
@@ -145,10 +145,10 @@ def restore_numbers(
 # %% ../nbs/internals/checkpoint.ipynb #927da5dd
 def read_checkpoint(
     path: Path,  # of the file; TrainingError if it can't be read
-) -> tuple[dict[str, torch.Tensor], str, str]:  # tensors, the run's id, the numbers as text; DamagedError
+) -> tuple[dict[str, torch.Tensor], str, str]:  # tensors, run id, numbers as text; DamagedError if its content has changed
     "Read and verify what `save_checkpoint` wrote."
     with reading(path):
-        open(path, "rb").close()  # safe_open tells a file without rights from a damaged one on some systems only
+        open(path, "rb").close()  # on some systems, safe_open doesn't tell a file without permission from a damaged one
         try:
             with safe_open(path, "pt") as file:
                 metadata = file.metadata() or {}
@@ -157,16 +157,16 @@ def read_checkpoint(
             raise DamagedError(f"{path} is damaged ({error})") from None
     name, numbers = metadata.get("run", ""), metadata.get("numbers", "")
     if metadata.get("checksum") != checksum(tensors, name, numbers):
-        raise DamagedError(f"{path} is damaged (its checksum is another one)")
+        raise DamagedError(f"{path} is damaged (its checksum doesn't match)")
     return tensors, name, numbers
 
 
 def load_checkpoint(
     state: State,  # a fresh one of the same recipe; changed in place
     path: Path,  # of the file
-    name: str,  # the run's id; TrainingError if the file is of another run, DamagedError if it is not what was written
+    name: str,  # the run's id; TrainingError if the file belongs to another run, DamagedError if its content has changed
 ):
-    "Bring a fresh state to where the checkpoint was."
+    "Restore a run's state from its checkpoint."
     tensors, whose, numbers = read_checkpoint(path)
     if whose != name:
         raise TrainingError(f"{path} belongs to another run ({whose}, not {name}): remove it, or choose another folder")

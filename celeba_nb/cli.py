@@ -50,12 +50,12 @@ _Version = Annotated[bool, typer.Option("--version", callback=_show_version, is_
 
 @app.callback()
 def _common(version: _Version = False):
-    "Read the options that stand before a command."
+    "Read the options that come before a command."
 
 # %% ../nbs/internals/cli.ipynb #5b74857f
 @contextmanager
 def one_line_errors(
-    kept: str,  # what to say after Ctrl-C
+    kept: str,  # printed after Ctrl-C
 ):
     "Turn the package's errors into one line and exit code 1."
     try:
@@ -69,7 +69,7 @@ def one_line_errors(
 
 # %% ../nbs/internals/cli.ipynb #d283639c
 def _finite(value):
-    "The same value, with None in place of each number that is NaN or infinite."
+    "Replace each number that is NaN or infinite with None."
     if isinstance(value, dict):
         return {key: _finite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
@@ -78,10 +78,10 @@ def _finite(value):
 
 
 def write_json(
-    path: Path | None,  # None: nothing is written
-    content: dict,  # what JSON can hold; a number that is not finite is written as null
+    path: Path | None,  # of the file; None: nothing is written
+    content: dict,  # serialisable as JSON; numbers that are not finite are written as null
 ):
-    "Write a result for other programs."
+    "Write a result as JSON."
     if path is not None:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,31 +91,31 @@ def write_json(
 
 def records(
     table,  # a DataFrame
-) -> list[dict]:  # a dict a row; what is not a number becomes None
-    "Make the rows of a table ready for JSON."
+) -> list[dict]:  # one dict per row; NaN becomes None
+    "Convert the rows of a table for JSON."
     return json.loads(table.to_json(orient="records", double_precision=15))
 
 # %% ../nbs/internals/cli.ipynb #63b83081
 def _make_importable(modules):
-    "Let the modules of the current folder be imported, if any is allowed."
+    "Make the modules of the current folder importable if any module is allowed."
     if modules and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     return tuple(modules or ())
 
 
-_Root = Annotated[Path | None, typer.Option("--root", help="The CelebA folder. Default: $CELEBA_ROOT, else sketch faces.")]
+_Root = Annotated[Path | None, typer.Option("--root", help="The CelebA folder. Default: $CELEBA_ROOT if set, else sketch faces.")]
 _Json = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file, as JSON.")]
 _Out = Annotated[Path, typer.Option("--out", help="The folder to write.")]
-_Allow = Annotated[list[str], typer.Option(help="Your own module that a recipe or record may name; can be repeated.",
+_Allow = Annotated[list[str], typer.Option(help="A module of your own that a recipe or record may use; can be repeated.",
                                            metavar="MODULE", callback=_make_importable)]
-_Folder = Annotated[Path, typer.Argument(help="What `celeba-nb train --out` wrote, or a run in a study's folder.")]
+_Folder = Annotated[Path, typer.Argument(help="A folder written by `celeba-nb train --out`, or a run's folder in a study.")]
 
 # %% ../nbs/internals/cli.ipynb #c9dca3ea
 def open_labels(
-    root: Path | None,  # None: where `find_root` says
-    quiet: bool = False,  # say nothing
+    root: Path | None,  # the CelebA folder; None: as `find_root` returns it
+    quiet: bool = False,  # print nothing
 ):  # Labels
-    "Read the labels and say what they are."
+    "Read the labels, and print where they are and how many."
     from celeba_nb.data import find_root
     from celeba_nb.files import read_celeba
 
@@ -133,33 +133,33 @@ _TYPES = {"integer": "INTEGER", "number": "NUMBER", "string": "TEXT", "object": 
 
 
 def _help(schema, default):
-    "The help of a field: what it is, its default and its bounds."
+    "Return the help text of a field: its description, default and bounds."
     bounds = [f"{sign} {part[key]}" for part in schema.get("anyOf", [schema]) for key, sign in _BOUNDS.items() if key in part]
     return f"{schema['description']} [{'; '.join([str(default), *bounds])}]"
 
 
 def _metavar(schema):
-    "What stands for a field's value in the help: INTEGER, constant|cosine ..."
+    "Return the placeholder for a field's value in the help: INTEGER, constant|cosine ..."
     parts = [part for part in schema.get("anyOf", [schema]) if part.get("type") != "null"]
     words = [part.get("enum") or [part.get("const") or _TYPES[part["type"]]] for part in parts]
     return "|".join(word for some in words for word in some)
 
 
 def _reader(name, is_json):
-    "Make the function that reads a field's value from the words of a command line."
+    "Return a function that parses a field's value from the command line."
     def read(text):
         field = Recipe.__pydantic_fields__[name]
         adapter = TypeAdapter(Annotated[field.annotation, field], config=Recipe.__pydantic_config__)
         try:
             return adapter.validate_json(text) if is_json else adapter.validate_strings(text)
         except ValidationError as error:
-            example = """; arguments are given as JSON, such as '{"p": 0.5}'""" if is_json else ""
+            example = """; write the arguments as JSON, such as '{"p": 0.5}'""" if is_json else ""
             raise typer.BadParameter(" or ".join(part["msg"] for part in error.errors()) + example) from None
     return read
 
 # %% ../nbs/internals/cli.ipynb #recipe-options
 def _option(name, schema, default):
-    "A field of a recipe as a parameter that typer makes an option of."
+    "Turn a field of a recipe into a parameter from which typer makes an option."
     if schema.get("type") == "boolean":
         kind, details = bool, {}
     else:
@@ -169,10 +169,10 @@ def _option(name, schema, default):
 
 
 def recipe_options(
-    base: Recipe,  # holds what isn't said
+    base: Recipe,  # whose values are the defaults
     *names: str,  # fields of a recipe; none: all of them
 ):  # a decorator
-    "Give a command an option for each field; the function gets what was said as `choices`."
+    "Give a command an option for each field; the function gets the values that the user set as `choices`."
     schemas = {name: schema for name, schema in recipe_schema().items() if not names or name in names}
 
     def decorate(command):
@@ -204,13 +204,13 @@ class _Grouped(TyperCommand):
                 formatter.write_dl(lines)
 
 # %% ../nbs/internals/cli.ipynb #0fde35d0
-_ALL_IMAGES = Recipe(train_images=None)  # what `train` begins with
+_ALL_IMAGES = Recipe(train_images=None)  # the defaults of `train`
 
 
 def recipe_from_options(
-    choices: dict,  # field -> value, as the options gave them
-    name: str | None = None,  # of a recipe in `RECIPES`, which the choices change; None: the study's, with all images
-) -> Recipe:  # TrainingError for what can't be
+    choices: dict,  # field -> value, from the options
+    name: str | None = None,  # of a recipe in `RECIPES`, which the choices change; None: the defaults, with all images
+) -> Recipe:  # TrainingError for an unknown name or an invalid recipe
     "Make a recipe from the options of a command."
     if name is not None and name not in RECIPES:
         raise TrainingError(f"there is no recipe {name!r}: use one of {', '.join(RECIPES)}")
@@ -224,13 +224,13 @@ _SKETCH_SIZES = {"train_images": 500, "valid_images": 300, "test_images": 500, "
 
 
 def study_sizes(
-    on_sketch: bool,  # the package's own sketch faces: nobody named any data
-    choices: dict,  # field -> value: what the user asked for
-) -> dict:  # of a Recipe
+    on_sketch: bool,  # whether the study runs on sketch faces, because no data was given
+    choices: dict,  # field -> value, from the options
+) -> dict:  # field of a Recipe -> value
     "Choose the sizes of a study."
     defaults = _SKETCH_SIZES if on_sketch else _STUDY_SIZES
     if on_sketch:
-        typer.echo("No CELEBA_ROOT and no --root: this runs on sketch faces, by default smaller than the study "
+        typer.echo("Neither CELEBA_ROOT nor --root is set: this runs on sketch faces, by default smaller than the study "
                    f"({defaults['train_images']} training images at {defaults['size']}×{defaults['size']}).")
     return defaults | choices
 
@@ -248,7 +248,7 @@ def _show_study(study, seconds, json_file):
                            "effects_other": records(effects[~on_accuracy]), "seconds": seconds})
 
 # %% ../nbs/internals/cli.ipynb #a3667ccd
-_Seeds = Annotated[int, typer.Option(min=1, help="Seeds a method; below 7, no verdict is possible.")]
+_Seeds = Annotated[int, typer.Option(min=1, help="Seeds per method; with fewer than 7, no verdict is possible.")]
 
 
 @app.command("study", cls=_Grouped)
@@ -263,15 +263,15 @@ def study_command(
 ):
     """Four methods × several seeds: does a random flip help, does a lower learning rate?
 
-    On sketch faces the default is 500 training, 300 validation and 500 test images at 64×64. A run has one thread, and
-    as many runs are made at once as there are cores. Finished runs are kept in --out and never made twice: the same
-    command goes on where it was stopped.
+    On sketch faces, the defaults are 500 training, 300 validation and 500 test images at 64×64. Each run uses one thread,
+    and as many runs are made at once as there are cores. Finished runs are kept in --out and never made twice: after
+    an interruption, the same command continues where it stopped.
 
     Example: celeba-nb study --root ~/celeba --seeds 16 --out runs/study --json study.json
     """
-    with one_line_errors(f"Finished runs are kept in {out}; the same command goes on from there."):
+    with one_line_errors(f"Finished runs are kept in {out}; run the same command to continue."):
         check_names(recipe_from_options(choices), allow)
-        keep_memory()  # the process is ours
+        keep_memory()  # this process belongs to the command
         from celeba_nb.study import Study, study_recipes
 
         began = time.perf_counter()
@@ -281,7 +281,7 @@ def study_command(
         _show_study(done, time.perf_counter() - began, json_file)
 
 # %% ../nbs/internals/cli.ipynb #ee1721ce
-_RecipeName = Annotated[str | None, typer.Option("--recipe", help=f"Begin with a named recipe: {', '.join(RECIPES)}.")]
+_RecipeName = Annotated[str | None, typer.Option("--recipe", help=f"Start from a named recipe: {', '.join(RECIPES)}.")]
 
 
 @app.command("train", cls=_Grouped)
@@ -294,18 +294,19 @@ def train_command(
     allow: _Allow = (),
     json_file: _Json = None,
 ):
-    """Train one network and write it, with all that it says of the test images, as one folder.
+    """Train a network and write it to a folder, together with its predictions for the test images.
 
-    Stopped half way, the same command goes on from the last finished epoch. The defaults are those without --recipe.
+    After an interruption, the same command continues from the last finished epoch. The defaults shown are those without
+    --recipe.
 
     Example: celeba-nb train --root ~/celeba --train-images 1000 --lr 0.0005 --out runs/model
 
     Example: celeba-nb train --root ~/celeba --recipe best-1k --out runs/best
     """
-    with one_line_errors(f"The last checkpoint is kept beside {out}; the same command goes on from there."):
+    with one_line_errors(f"The last checkpoint is kept beside {out}; run the same command to continue."):
         wanted = recipe_from_options(choices, recipe)
         check_names(wanted, allow)
-        keep_memory()  # the process is ours
+        keep_memory()  # this process belongs to the command
         from celeba_nb.scale import find_processes
         from celeba_nb.training import train
 
@@ -347,8 +348,8 @@ def evaluate_command(
 def photo_answer(
     path: Path,  # of a photo
     run,  # a Run with weights
-) -> dict:  # photo, faces: a list of {box, way, probabilities}; error: a sentence, or None
-    "Describe for JSON what `predict_photo` finds in a file."
+) -> dict:  # photo; faces: a list of {box, way, probabilities}; error: a message, or None
+    "Return what `predict_photo` finds in a file, serialisable as JSON."
     from celeba_nb.photo import predict_photo
 
     try:
@@ -361,7 +362,7 @@ def photo_answer(
 
 
 def _show_answer(answer):
-    "Print what was found in a photo; what went wrong goes to the error stream."
+    "Print what was found in a photo; an error goes to standard error."
     if answer["error"]:
         return typer.echo(f"Error: {answer['error']}", err=True)
     if not answer["faces"]:
@@ -374,7 +375,7 @@ def _show_answer(answer):
 
 # %% ../nbs/internals/cli.ipynb #c4af98af
 _Photos = Annotated[list[Path], typer.Argument(help="Photos: JPEG, PNG, WebP, HEIC (with pillow-heif) ...")]
-_Model = Annotated[Path, typer.Option("--model", help="What `celeba-nb train --out` wrote.", show_default=False)]
+_Model = Annotated[Path, typer.Option("--model", help="A folder written by `celeba-nb train --out`.", show_default=False)]
 
 
 @app.command("predict")
@@ -384,9 +385,9 @@ def predict_command(
     allow: _Allow = (),
     json_file: _Json = None,
 ):
-    """Find the faces in photos, and say which of the 40 attributes a trained network sees.
+    """Find the faces in photos, and print which of the 40 attributes a trained network predicts.
 
-    Everything happens on this machine. Faces are found with dlib (pip install 'celeba_nb[photo]').
+    The photos do not leave this machine. Faces are found with dlib (pip install 'celeba_nb[photo]').
 
     Example: celeba-nb predict me.jpg friends.png --model runs/model --json answers.json
     """
@@ -414,14 +415,14 @@ def export_command(
     out: _Onnx = Path("model.onnx"),
     allow: _Allow = (),
 ):
-    """Write a trained network as ONNX: pixels (n, 3, size, size) in, 40 probabilities out.
+    """Write a trained network as ONNX: the input is pixels (n, 3, size, size), the output 40 probabilities.
 
-    It needs the extra `export` (pip install 'celeba_nb[export]'); onnxruntime checks the file before it is kept.
+    This needs the extra `export` (pip install 'celeba_nb[export]'). onnxruntime checks the file before it is kept.
 
     Example: celeba-nb export runs/model --out model.onnx
     """
     with one_line_errors("Nothing was written."):
-        from celeba_nb.photo import export_onnx
+        from celeba_nb.export import export_onnx
         from celeba_nb.run import load
 
         off = export_onnx(load(folder, allow), out)
@@ -429,14 +430,14 @@ def export_command(
 
 # %% ../nbs/internals/cli.ipynb #04baddca
 def _show_reproduction(run, found, changes):
-    "Say whether a run came out the same, and if not, what might be the reason."
-    typer.echo(f"Made with: {run.machine.get('command') or 'an older version, which did not write its command down'}")
+    "Print whether a run gave the same result again, and what has changed since."
+    typer.echo(f"Made with: {run.machine.get('command') or 'an older version, which did not record its command'}")
     for key, (then, now) in changes.items():
         typer.echo(f"Changed since: {key} was {then!r}, is {now!r}")
     for what, by in found.items():
         typer.echo(f"Differs: {what}, by {by:.2g} at most")
     parts = ["history", *run.predictions, *([] if run.weights is None else ["weights"])]
-    typer.echo("Another result." if found else f"The same, bit for bit: {', '.join(parts)}.")
+    typer.echo("The result differs." if found else f"The same, bit for bit: {', '.join(parts)}.")
 
 
 @app.command("reproduce")
@@ -446,7 +447,7 @@ def reproduce_command(
     allow: _Allow = (),
     json_file: _Json = None,
 ):
-    """Make a run again from its record, and say whether it comes out the same, bit for bit.
+    """Make a run again from its record, and check whether the result is the same, bit for bit.
 
     Example: celeba-nb reproduce runs/model --root ~/celeba
     """
@@ -454,7 +455,7 @@ def reproduce_command(
         from celeba_nb.run import load
         from celeba_nb.training import changes_since, reproduce
 
-        keep_memory()  # the process is ours
+        keep_memory()  # this process belongs to the command
         run = load(folder, allow)
         found, changes = reproduce(run, open_labels(root)), changes_since(run)
         _show_reproduction(run, found, changes)
@@ -464,7 +465,7 @@ def reproduce_command(
 
 # %% ../nbs/internals/cli.ipynb #c4dd49e1
 _Page = Annotated[Path, typer.Option("--out", help="The HTML file to write.")]
-_KnownRoot = Annotated[Path | None, typer.Option("--root", help="The CelebA folder that it was trained on; not needed.")]
+_KnownRoot = Annotated[Path | None, typer.Option("--root", help="The CelebA folder that the network was trained on (optional).")]
 
 
 @app.command("report")
@@ -474,7 +475,7 @@ def report_command(
     root: _KnownRoot = None,
     allow: _Allow = (),
 ):
-    """Write a page about a trained network: one file, which opens without a connection.
+    """Write a report about a trained network as one HTML file, which opens offline.
 
     Example: celeba-nb report runs/model --out report.html
     """
@@ -485,7 +486,7 @@ def report_command(
         typer.echo(f"Written: {write_report(folder, out, labels, allow)}")
 
 # %% ../nbs/internals/cli.ipynb #c2cdd618
-_NewFolder = Annotated[Path, typer.Argument(help="The folder to make; it must not hold anything yet.")]
+_NewFolder = Annotated[Path, typer.Argument(help="The folder to create; it must be empty or not exist.")]
 _TrainFaces = Annotated[int, typer.Option("--train-images", min=1, help="Faces to train on.")]
 _ValidFaces = Annotated[int, typer.Option("--valid-images", min=1, help="Faces to validate with.")]
 _TestFaces = Annotated[int, typer.Option("--test-images", min=1, help="Faces to test with.")]
@@ -514,11 +515,11 @@ def sketch_command(
 
 # %% ../nbs/internals/cli.ipynb #3577aa62
 def _show_bench(found, json_file):
-    "Print a comparison of ways to write the method, and write its JSON."
+    "Print a comparison of implementations, and write its JSON."
     from pandas import DataFrame
 
+    from celeba_nb.benchmark import summarize
     from celeba_nb.run import describe_machine
-    from celeba_nb.speed import summarize
 
     result = summarize(found)
     typer.echo(DataFrame(result["ways"]).T.round(3).to_string())
@@ -529,9 +530,9 @@ def _show_bench(found, json_file):
     write_json(json_file, result | {"runs": records(found), "machine": describe_machine()})
 
 
-_Peers = Annotated[str, typer.Option(help="With whom to compare, separated by commas: naive, fastai, quickest.")]
-_Repeats = Annotated[int, typer.Option(min=1, help="Turns.")]
-_BenchImages = Annotated[int, typer.Option(min=1, help="Images of the split.")]
+_Peers = Annotated[str, typer.Option(help="Implementations to compare with, separated by commas: naive, fastai, quickest.")]
+_Repeats = Annotated[int, typer.Option(min=1, help="How often to run each implementation.")]
+_BenchImages = Annotated[int, typer.Option(min=1, help="Number of images in the split.")]
 _BenchSize = Annotated[int, typer.Option(min=8, help="Height and width of an image, in pixels.")]
 _BenchEpochs = Annotated[int, typer.Option(min=1, help="Passes over the training images.")]
 
@@ -548,15 +549,15 @@ def bench_command(
     epochs: _BenchEpochs = 5,
     json_file: _Json = None,
 ):
-    """Compare the whole method (decode, train, validate, test) with other ways to write it.
+    """Compare the speed of the whole method (decode, train, validate, test) with other implementations.
 
-    It needs the repository, where the other ways stand (benchmarks/), and for fastai the extra `bench`.
+    This needs the repository, which contains the other implementations (benchmarks/), and for fastai the extra `bench`.
 
     Example: celeba-nb bench --root ~/celeba --peers naive,fastai --json bench.json
     """
     with one_line_errors("Nothing was written."):
+        from celeba_nb.benchmark import bench
         from celeba_nb.data import find_root
-        from celeba_nb.speed import bench
 
         sizes = {"train-images": train_images, "valid-images": valid_images, "test-images": test_images,
                  "size": size, "epochs": epochs, "root": root or find_root()}
@@ -564,16 +565,16 @@ def bench_command(
         _show_bench(bench(["celeba_nb", *filter(None, peers.split(","))], options, repeats), json_file)
 
 # %% ../nbs/internals/cli.ipynb #cache-command
-_Remove = Annotated[list[str], typer.Option(metavar="NAME", help="Remove this; can be repeated. all: everything.")]
+_Remove = Annotated[list[str], typer.Option(metavar="NAME", help="The entry to remove, or all; can be repeated.")]
 
 
 @app.command("cache")
 def cache_command(remove: _Remove = ()):
-    """Show what is kept in the cache folder (decoded images, drawn faces), and remove it on request.
+    """List the contents of the cache folder (decoded images, drawn faces), and remove entries on request.
 
     Example: celeba-nb cache --remove all
     """
-    with one_line_errors("What was removed is removed; the rest is kept."):
+    with one_line_errors("Entries that were already removed are gone; the others are kept."):
         from celeba_nb.data import clear_cache, list_cache
 
         for row in list_cache():

@@ -1,4 +1,4 @@
-"""What every other module needs: attribute names, errors, files, locks, progress, memory
+"""Shared by the whole package: attribute names, errors, files, locks, progress bars, memory
 
 Docs: https://celeba-nb.github.io/celeba_nb/internals/core.html.md"""
 
@@ -33,7 +33,7 @@ IMAGE_SIZE = (178, 218)  # width and height of an aligned CelebA image, in pixel
 
 # %% ../nbs/internals/core.ipynb #0db0bd61
 class DataError(ValueError):
-    "The data are flawed or missing: the message names the file, the line, and what to do."
+    "The data are missing or wrong: the message names the file and the line, and says what to do."
 
 
 class TrainingError(RuntimeError):
@@ -41,7 +41,7 @@ class TrainingError(RuntimeError):
 
 
 class DamagedError(TrainingError):
-    "A file's bytes are not those that were written."
+    "The content of a file has changed since it was written."
 
 
 class WriteError(OSError):
@@ -50,7 +50,7 @@ class WriteError(OSError):
 # %% ../nbs/internals/core.ipynb #bf930678
 @contextmanager
 def writing(
-    path: Path,  # what is written inside the `with` block
+    path: Path,  # of the file or folder that the `with` block writes
 ):
     "Raise a WriteError that names the path if the block can't write."
     try:
@@ -59,27 +59,27 @@ def writing(
         raise
     except OSError as error:
         raise WriteError(f"{path}: can't be written ({error.strerror or error}). Make room there, or choose a folder that you "
-                         "may write to, and do the same again.") from error
+                         "may write to, and try again.") from error
 
 # %% ../nbs/internals/core.ipynb #reading01
 @contextmanager
 def reading(
-    path: Path,  # what is read inside the `with` block
-):  # TrainingError if it can't be read: that says nothing about what is in it
-    "Raise a TrainingError that names the path if the system can't read it."
+    path: Path,  # of the file or folder that the `with` block reads
+):  # TrainingError if the system can't read it, whatever its content
+    "Raise a TrainingError that names the path if the block can't read it."
     try:
         yield
     except (OSError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or str(error) or "out of memory"
-        raise TrainingError(f"{path}: can't be read ({reason}). It was left as it is: make it readable, and do the same "
+        raise TrainingError(f"{path}: can't be read ({reason}). It was left unchanged: make it readable, and try "
                             "again.") from error
 
 # %% ../nbs/internals/core.ipynb #36f14dbd
 def write_atomically(
-    path: Path,  # the file
-    write,  # called with a path in a temporary folder, where it writes the new file
+    path: Path,  # of the file
+    write,  # function that writes the new file to the path it is given, in a temporary folder
 ):  # WriteError if that fails
-    "Write a file so that its path holds either the old file or the whole new one at every moment."
+    "Write a file so that its path always holds either the old file or the complete new one."
     folder = path.with_name(f".{path.name}.{os.getpid()}")
     with writing(path):
         try:
@@ -90,12 +90,12 @@ def write_atomically(
             shutil.rmtree(folder, ignore_errors=True)
 
 # %% ../nbs/internals/core.ipynb #1218575e
-def cache_folder() -> Path:  # need not exist yet; DataError if the user has no home folder
+def cache_folder() -> Path:  # may not exist yet; DataError if the user has no home folder
     "Return the folder for files that can be made again: $CELEBA_NB_CACHE, else `celeba_nb` in the user's cache folder."
     chosen = os.environ.get("CELEBA_NB_CACHE") or user_cache_path("celeba_nb", appauthor=False, opinion=False)
     try:
         return Path(chosen).expanduser()
-    except RuntimeError:  # there is no home folder to put in the place of ~
+    except RuntimeError:  # no home folder to replace ~ with
         raise DataError(f"{chosen}: there is no home folder here. Set CELEBA_NB_CACHE to a folder for cached files.") from None
 
 # %% ../nbs/internals/core.ipynb #7ff6b4e6
@@ -110,10 +110,10 @@ def _remove_leftovers(folder):
 @contextmanager
 def run_lock(
     folder: Path,  # of a run
-    wait: bool = False,  # until another process is done
-):  # TrainingError if another process holds the lock, and we don't wait
-    "Keep other processes from making the same run."
-    from filelock import FileLock, Timeout  # imported here: the command line's --help does without it
+    wait: bool = False,  # until another process has released the lock
+):  # TrainingError if another process holds the lock and `wait` is False
+    "Prevent other processes from making the same run."
+    from filelock import FileLock, Timeout  # imported here, since the command line's --help doesn't need it
 
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))
     with writing(folder):
@@ -127,19 +127,19 @@ def run_lock(
         yield
     finally:
         lock.release()
-        if folder.is_dir() and any(folder.iterdir()):  # a process that waits for the lock will find the run
-            with suppress(OSError):  # on Windows, that process has the file open
+        if folder.is_dir() and any(folder.iterdir()):  # a waiting process will find the finished run
+            with suppress(OSError):  # on Windows, the waiting process has the file open
                 Path(lock.lock_file).unlink()
 
 # %% ../nbs/internals/core.ipynb #6f19ee8d
 def import_object(
     name: str,  # a dotted name, such as "celeba_nb.model.AttributeCNN"
-):  # what has that name; TrainingError if nothing has
-    "Import what a dotted name stands for."
+):  # the object; TrainingError if there is none of that name
+    "Import the object that a dotted name refers to."
     module, _, attribute = name.rpartition(".")
     try:
         found = importlib.import_module(module)
-        if module.startswith("celeba_nb.") and attribute not in found.__all__:  # what the module itself has imported, say
+        if module.startswith("celeba_nb.") and attribute not in found.__all__:  # such as what the module has imported
             raise AttributeError("the module doesn't define it")
         return getattr(found, attribute)
     except (ImportError, AttributeError, ValueError) as error:
@@ -147,7 +147,7 @@ def import_object(
 
 # %% ../nbs/internals/core.ipynb #bb19243b
 class _Lines:
-    "A file for tqdm that turns each state of the bar into a line."
+    "A file for tqdm that writes each update of the bar as a line."
 
     def __init__(self, file):
         self.file = file
@@ -162,12 +162,12 @@ class _Lines:
         self.file.flush()
 
 # %% ../nbs/internals/core.ipynb #57697e9b
-LOG_SECONDS = 30  # between two lines of a log file
+LOG_SECONDS = 30  # seconds between two lines of a log file
 LOG_LINE = "{desc}: {n_fmt}/{total_fmt} ({percentage:.0f}%), {rate_fmt}, {remaining} left{postfix}"
 
 
 def _bars():
-    "The plain bar, and the one for this terminal or notebook; imported late: the command line's --help does without them."
+    "Import the plain bar and the one for this terminal or notebook; not at the top, since --help doesn't need them."
     from tqdm import tqdm
     from tqdm.auto import tqdm as auto
 
@@ -175,17 +175,17 @@ def _bars():
 
 
 def is_watched() -> bool:
-    "Does a person look at standard error: a terminal or a notebook?"
+    "Return whether standard error is shown in a terminal or a notebook."
     widget = any("notebook" in base.__module__ for base in _bars()[1].__mro__)
     return widget or sys.stderr.isatty()
 
 
 def progress_bar(
-    things=None,  # what to iterate over; None: the bar is moved with `update`
-    show: bool = True,  # False: nothing is shown
+    things=None,  # iterable; None: advance the bar with `update`
+    show: bool = True,  # False: show nothing
     **options,  # of tqdm: total, desc, unit, initial ...
-):  # a tqdm
-    "Show a progress bar to a person, and a line now and then in a log file."
+):  # a tqdm object
+    "Show a progress bar in a terminal or notebook, and a line every 30 seconds in a log file."
     plain, auto = _bars()
     if is_watched():
         return auto(things, disable=not show, **options)
@@ -194,21 +194,21 @@ def progress_bar(
 
 # %% ../nbs/internals/core.ipynb #f8859c5e
 def _call_libc(function, *arguments):
-    "Call a function of Linux's C library with whole numbers, where there is one."
+    "Call a function of glibc with integer arguments, if this system has glibc."
     try:
         getattr(ctypes.CDLL("libc.so.6"), function)(*arguments)
     except (OSError, AttributeError):
-        pass  # another system or another C library, where there is nothing to set
+        pass  # no glibc here, so there is nothing to set
 
 
 def keep_memory():
-    "Let this process keep the memory that it frees (Linux); it is then not cleared anew for each training step."
-    # See the manual page mallopt(3). Keep what is freed (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD), and use one arena
-    # (M_ARENA_MAX), since a thread's own arena is too small for the layers of a batch.
+    "Let this process keep the memory that it frees (Linux), which makes training steps faster."
+    # See the manual page mallopt(3). Keep freed memory (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD), and use one arena
+    # (M_ARENA_MAX), since a thread's own arena is too small for the activations of a batch.
     for option, value in ((-3, 1 << 30), (-1, 1 << 30), (-8, 1)):
         _call_libc("mallopt", option, value)
 
 
 def give_back_memory():
-    "Return the memory that this process has freed to the system (Linux)."
+    "Return freed memory of this process to the system (Linux)."
     _call_libc("malloc_trim", 0)

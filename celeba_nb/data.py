@@ -1,4 +1,4 @@
-"""Which faces a run sees, where they are kept, and the batches that are made of them
+"""The data folder, the download of CelebA, the cache, batches, and which images a seed gets
 
 Docs: https://celeba-nb.github.io/celeba_nb/internals/data.html.md"""
 
@@ -32,7 +32,7 @@ from .sketch import make_sketch
 
 # %% ../nbs/internals/data.ipynb #5777eae2
 def _sketch_root(folder):
-    "Sketch faces, in a folder named after the code that draws them."
+    "Return the folder of the sketch faces, named by a hash of the code that draws them; draw them if it isn't there."
     sources = b"".join(Path(module.__file__).read_bytes() for module in (drawing, sketch))
     code = hashlib.blake2b(sources, digest_size=6).hexdigest()
     root = folder / f"sketch-{code}"
@@ -40,34 +40,34 @@ def _sketch_root(folder):
         return root
     with writing(root):
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{root}.lock"):  # a second process waits here, then finds them drawn
-            for left in folder.glob(f".{root.name}-*"):  # by a process that was killed
+        with FileLock(f"{root}.lock"):  # a second process waits here, then finds the faces
+            for left in folder.glob(f".{root.name}-*"):  # left by a process that was killed
                 shutil.rmtree(left)
             if not root.exists():
-                print("CELEBA_ROOT is not set: sketch faces are drawn, once, and kept in your cache folder.")
+                print("CELEBA_ROOT is not set: sketch faces are drawn once and kept in your cache folder.")
                 make_sketch(root)
     return root
 
 # %% ../nbs/internals/data.ipynb #663263be
 def find_root() -> Path:  # a folder for `read_celeba`; DataError if CELEBA_ROOT is not a folder
-    "$CELEBA_ROOT if that is set; else sketch faces, drawn once and kept in the cache folder."
+    "Return $CELEBA_ROOT if that is set, else the folder of the sketch faces, which are drawn once."
     chosen = os.environ.get("CELEBA_ROOT")
     if not chosen:
         return _sketch_root(cache_folder())
     if not Path(chosen).expanduser().is_dir():
-        raise DataError(f"CELEBA_ROOT is {chosen}, and that is not a folder. Mend it, or unset it to use sketch faces.")
+        raise DataError(f"CELEBA_ROOT is {chosen}, which is not a folder. Correct it, or unset it to use sketch faces.")
     return Path(chosen).expanduser()
 
 # %% ../nbs/internals/data.ipynb #list-cache
 def _drawn_faces(path):
-    "A row of `list_cache` for a folder of sketch faces."
+    "Return the row of `list_cache` for a folder of sketch faces."
     sizes = [file.stat().st_size for file in path.rglob("*") if file.is_file()]
     images = sum(1 for _ in path.glob("img_align_celeba/*"))
     return {"kind": "drawn faces", "path": path, "root": str(path), "images": images, "bytes": sum(sizes)}
 
 
 def list_cache() -> list[dict]:  # each with kind, path, root of the data set, fingerprint, size in pixels, images, bytes
-    "List what the cache folder holds: drawn faces and decoded images."
+    "List the contents of the cache folder: drawn faces and decoded images."
     folder = cache_folder()
     drawn = [_drawn_faces(path) for path in sorted(folder.glob("sketch-*/"))]
     decoded = [{"kind": "decoded images"} | row for row in list_decoded(folder / "images")]
@@ -78,7 +78,7 @@ def list_cache() -> list[dict]:  # each with kind, path, root of the data set, f
 
 # %% ../nbs/internals/data.ipynb #clear-cache
 def _remove(path):
-    "Remove a file or folder; a folder gets another name first, so that half of it never passes for the whole."
+    "Remove a file or folder; a folder is renamed first, so that a partly removed one is never used."
     with writing(path):
         try:
             with FileLock(f"{path}.lock", timeout=0):
@@ -87,13 +87,13 @@ def _remove(path):
                 else:
                     path.unlink()
         except Timeout:
-            raise DataError(f"{path}: another process is at work on it. Wait for it, then do the same again.") from None
+            raise DataError(f"{path}: another process is at work on it. Wait for it, then try again.") from None
 
 
 def clear_cache(
-    path: Path | None = None,  # one of the paths that `list_cache` names; None: all of them; DataError for another one
+    path: Path | None = None,  # a path from `list_cache`; None: all of them; DataError if it isn't one
 ) -> int:  # bytes that were removed
-    "Remove drawn faces and decoded images, which are made again when they are needed."
+    "Remove drawn faces and decoded images; they are made again when they are needed."
     rows = [row for row in list_cache() if path in (None, row["path"])]
     if path is not None and not rows:
         raise DataError(f"{path}: nothing of that name is in the cache folder {cache_folder()}.")
@@ -104,27 +104,27 @@ def clear_cache(
 # %% ../nbs/internals/data.ipynb #5b8c421f
 HUB = "https://huggingface.co"
 HUB_LIST = "{base}/api/datasets/flwrlabs/celeba/parquet/img_align%2Bidentity%2Battr/{split}"
-BY_HAND = """Not fetched ({error}). By hand, either
+BY_HAND = """CelebA could not be downloaded ({error}). Download it by hand, either
 - from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html (section "Align&Cropped Images"): img_align_celeba.zip,
   list_attr_celeba.txt, list_eval_partition.txt and identity_CelebA.txt, or
 - from https://huggingface.co/datasets/flwrlabs/celeba: the parquet files of img_align+identity+attr,
-and put them into {root}. Nothing needs unpacking."""
+and put the files into {root}. You don't need to unpack them."""
 
 # %% ../nbs/internals/data.ipynb #ecc56d1f
 def _fetch_torchvision(root):
-    "Fetch CelebA from Google Drive."
-    from torchvision.datasets import CelebA  # imported here: that takes seconds
+    "Download CelebA from Google Drive."
+    from torchvision.datasets import CelebA  # imported here, since it takes seconds
 
     CelebA(str(root), download=True)
 
 
 def download_celeba(
-    root: str | Path,  # where to put it; made if need be; what is there already is not fetched again
+    root: str | Path,  # the folder to download to, created if necessary; files that are there are not downloaded again
     source: str = "torchvision",  # "torchvision" (Google Drive) or "huggingface" (parquet files, about 1.4 GB)
     base_url: str = HUB,  # the address of the hub
     progress: bool = True,  # show a bar for each parquet file
-) -> Path:  # root; on failure DataError says what to fetch by hand
-    "Fetch CelebA."
+) -> Path:  # root; if it fails, DataError says what to download by hand
+    "Download CelebA."
     fetch = {"torchvision": lambda: _fetch_torchvision(root), "huggingface": lambda: _fetch_hub(root, base_url, progress)}
     if source not in fetch:
         raise DataError(f"There is no source {source!r}: use one of {', '.join(fetch)}.")
@@ -132,24 +132,24 @@ def download_celeba(
     root.mkdir(parents=True, exist_ok=True)
     try:
         fetch[source]()
-    except (OSError, RuntimeError, ValueError, ImportError) as error:  # a closed network, a quota, a changed page
+    except (OSError, RuntimeError, ValueError, ImportError) as error:  # a blocked network, a quota, a changed page
         raise DataError(BY_HAND.format(error=error, root=root)) from error
     return root
 
 # %% ../nbs/internals/data.ipynb #50e85a62
 def _fetch_hub(root, base_url, progress):
-    "The parquet files of each split, one after the other."
+    "Download the parquet files of each split, one after the other."
     for split in ("train", "validation", "test"):
         with urllib.request.urlopen(HUB_LIST.format(base=base_url, split=split.replace("validation", "valid"))) as answer:
             addresses = json.load(answer)
         for i, address in enumerate(addresses):
             if not address.startswith(("https://", f"{base_url}/")):
-                raise OSError(f"the list of files names {address!r}")  # such as a file of this machine
+                raise OSError(f"the list of files names {address!r}")  # such as a local file
             _fetch(address, root / f"{split}-{i:05d}-of-{len(addresses):05d}.parquet", progress)
 
 # %% ../nbs/internals/data.ipynb #9a8b769f
 def _fetch(address, path, progress):
-    "One file, which gets its name when it is whole."
+    "Download one file, which gets its name when it is complete."
     if path.exists():
         return
     part = path.with_name(path.name + ".part")
@@ -164,7 +164,7 @@ def _fetch(address, path, progress):
 
 # %% ../nbs/internals/data.ipynb #24478ee1
 def _epoch(n, generator):
-    "The order of an epoch, and the seed of its augmentation; both are drawn, whether they are used or not."
+    "Draw the order of an epoch and the seed of its augmentation; both are always drawn, even if they aren't used."
     if generator is None:
         return torch.arange(n), 0
     order = torch.randperm(n, generator=generator)
@@ -172,18 +172,18 @@ def _epoch(n, generator):
 
 # %% ../nbs/internals/data.ipynb #bcd18791
 class Batches:
-    "Batches (x, y) of some rows: with a generator shuffled and augmented at random, without one in order."
+    "Batches (x, y) of some rows: shuffled and augmented at random with a generator, in order without one."
 
     def __init__(
         self,
-        cache: ImageCache,  # which holds at least these rows
-        rows: np.ndarray,  # (n,) rows of the labels; they keep this order when there is no generator
+        cache: ImageCache,  # contains at least these rows
+        rows: np.ndarray,  # (n,) rows of the labels; without a generator, batches keep this order
         batch_size: int,  # images in a batch, at least 1; the last batch may be smaller
-        augment: Callable | None = None,  # (x, torch.Generator) -> x, on a normalised batch; None: leave it
+        augment: Callable | None = None,  # (x, torch.Generator) -> x, on a normalised batch; None: no augmentation
         generator: torch.Generator | None = None,  # on the CPU; each epoch draws from it
-        device: str | torch.device = "cpu",  # where x and y go
+        device: str | torch.device = "cpu",  # of x and y
         dtype: torch.dtype = torch.float32,  # of x
-        memory_format: torch.memory_format = torch.channels_last,  # order of x in memory
+        memory_format: torch.memory_format = torch.channels_last,  # of x
     ):
         if batch_size < 1:
             raise DataError(f"A batch of {batch_size} images: give at least 1.")
@@ -200,14 +200,14 @@ class Batches:
 
 # %% ../nbs/internals/data.ipynb #fd5f9ee1
 def _stage(batches, order, i):
-    "The images and answers of batch i, in pinned memory if they go to a graphics card."
+    "Return the images and labels of batch i, in pinned memory if they go to a GPU."
     chosen = order[i * batches.batch_size : (i + 1) * batches.batch_size]
     parts = batches.cache[batches.rows[chosen]], batches.truth[chosen]
     return [part.pin_memory() for part in parts] if batches.device.type == "cuda" else parts
 
 # %% ../nbs/internals/data.ipynb #8cb9a840
 def _finish(batches, parts, seed):
-    "A batch on its device: normalised, augmented by a seed, and in the numbers that the network takes."
+    "Copy a batch to its device, normalise and augment it, and convert it to the requested dtype and memory format."
     images, answers = (part.to(batches.device, non_blocking=batches.device.type == "cuda") for part in parts)
     x = normalize(images)
     if batches.augment is not None:
@@ -216,7 +216,7 @@ def _finish(batches, parts, seed):
 
 # %% ../nbs/internals/data.ipynb #e63dd1dc
 def _one_ahead(make, items):
-    "Yield `make(item)` for each item; while you use one, a thread makes the next."
+    "Yield `make(item)` for each item; while one is in use, a thread makes the next."
     with ThreadPoolExecutor(1) as pool:
         coming = None
         for item in items:
@@ -230,9 +230,9 @@ def _one_ahead(make, items):
 @patch
 def iterate(
     self: Batches,
-    start: int = 0,  # the batch to begin with
+    start: int = 0,  # the first batch
 ) -> Iterator:  # of (x, y): (b, 3, size, size) in [-1, 1]; (b, 40), float32, 0 or 1
-    "Give an epoch from batch `start` on: the batches that would come if those before had been drawn."
+    "Iterate over an epoch from batch `start` on; the batches are the same as in a whole epoch."
     order, seed = _epoch(len(self.rows), self.generator)
     numbers, stage = range(start, len(self)), partial(_stage, self, order)
     staged = _one_ahead(stage, numbers) if self.ahead else map(stage, numbers)
@@ -242,15 +242,16 @@ def iterate(
 def draw_rows(
     labels: Labels,  # to choose from
     split: str,  # "train", "valid" or "test"
-    n: int | None = None,  # how many, at least 1; None: all of the split; DataError if there are fewer
+    n: int | None = None,  # number of images, at least 1; None: the whole split; DataError if it has fewer
     seed: int = 0,  # at least 0; seeds share no row as long as there are enough
 ) -> np.ndarray:  # (n,) rows of the labels, int64, ascending
-    "Choose n images of a split by a seed."
+    "Draw n images of a split with a seed."
     rows = labels.rows(split)
     if n is None:
         return rows
     if not 1 <= n <= len(rows) or seed < 0:
-        raise DataError(f"{n:,} {split} images for seed {seed}: there are {len(rows):,} images, and seeds begin at 0.")
-    shuffle, block = divmod(seed, len(rows) // n)  # each shuffle has a block for so many seeds
+        raise DataError(f"{n:,} {split} images for seed {seed}: there are {len(rows):,}. Ask for 1 to {len(rows):,} images, "
+                        "with a seed of 0 or more.")
+    shuffle, block = divmod(seed, len(rows) // n)  # each shuffle has blocks for that many seeds
     order = np.random.default_rng(shuffle).permutation(rows)
     return np.sort(order[block * n : (block + 1) * n])

@@ -1,4 +1,4 @@
-"""Where a run computes, and in which precision and memory format
+"""The device, precision and memory format of a run
 
 Docs: https://celeba-nb.github.io/celeba_nb/internals/device.html.md"""
 
@@ -16,22 +16,22 @@ from .recipe import Recipe
 
 # %% ../nbs/internals/device.ipynb #1cc8ed0a
 def best_device() -> str:  # "cuda" or "cpu"
-    "Name the device that a recipe's \"auto\" means."
+    "Return the device that \"auto\" stands for in a recipe."
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def is_here(
     device: str,  # as in a recipe: "cpu", "cuda", "cuda:1", "mps"
 ) -> bool:
-    "Whether this machine has a device."
+    "Return whether this machine has a device."
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     return there.get(device.partition(":")[0], False)
 
 # %% ../nbs/internals/device.ipynb #auto-choice
 def best_precision(
-    device: str,  # that is here: "cpu", "cuda", "cuda:1", "mps"
-) -> str:  # "bfloat16" where the device computes it in hardware, else "float32"
-    "Choose the precision that a recipe's \"auto\" means."
+    device: str,  # available here: "cpu", "cuda", "cuda:1", "mps"
+) -> str:  # "bfloat16" if the hardware supports it, else "float32"
+    "Return the precision that \"auto\" stands for in a recipe."
     if device.startswith("cuda"):
         with torch.cuda.device(device):
             return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
@@ -40,9 +40,9 @@ def best_precision(
 
 
 def best_memory_format(
-    device: str,  # that is here: "cpu", "cuda", "cuda:1", "mps"
+    device: str,  # available here: "cpu", "cuda", "cuda:1", "mps"
 ) -> str:  # "channels_last", or "contiguous" on mps
-    "Choose the memory format that a recipe's \"auto\" means."
+    "Return the memory format that \"auto\" stands for in a recipe."
     return "contiguous" if device == "mps" else "channels_last"
 
 # %% ../nbs/internals/device.ipynb #ba269c9c

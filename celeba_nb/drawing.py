@@ -1,4 +1,4 @@
-"""Portraits with any of the 40 attributes, from a few facts, with the same pixels each time
+"""Reproducible portraits with any of the 40 attributes, drawn from a short description
 
 Docs: https://celeba-nb.github.io/celeba_nb/internals/drawing.html.md"""
 

@@ -1,4 +1,4 @@
-"""What the notebooks of the course share: the check of an exercise, a row of pictures, the message of an error
+"""Helpers for the lessons: check an exercise, show images, and get the message of an error
 
 Docs: https://celeba-nb.github.io/celeba_nb/internals/exercises.html.md"""
 
@@ -16,7 +16,7 @@ import numpy as np
 # %% ../nbs/internals/exercises.ipynb #ccc014fc
 @contextmanager
 def check():
-    "Check an exercise: print whether its assertions hold, and go on (with `CELEBA_NB_STRICT=1`: raise AssertionError)."
+    "Check an exercise: print whether its assertions hold (with `CELEBA_NB_STRICT=1`, raise AssertionError if they don't)."
     try:
         yield
     except Exception as error:
@@ -30,8 +30,8 @@ def check():
 # %% ../nbs/internals/exercises.ipynb #2fd096f7
 def error_message(
     call,  # a function that must raise an error
-    *args,  # its arguments
-    **kwargs,  # its arguments by name
+    *args,  # positional arguments of the function
+    **kwargs,  # keyword arguments of the function
 ) -> str:  # the error's text; AssertionError if there is no error
     "Return the message of the error that a call raises."
     try:
@@ -42,7 +42,7 @@ def error_message(
 
 # %% ../nbs/internals/exercises.ipynb #c477217b
 def _as_array(image):
-    "An image as matplotlib takes it: channels last, 0 to 255."
+    "Convert an image for matplotlib: channels last, 0 to 255."
     if hasattr(image, "permute"):  # a tensor of PyTorch, which this module doesn't import
         image = image.permute(1, 2, 0) if image.ndim == 3 else image
         image = (image.float() * 127.5 + 127.5).round().clip(0, 255).byte() if image.is_floating_point() else image
@@ -50,11 +50,11 @@ def _as_array(image):
 
 
 def show_images(
-    images,  # images of Pillow, arrays (h, w, 3) or (h, w), tensors (3, h, w); float tensors in [-1, 1]
-    titles=(),  # a text above each
-    title: str = "",  # above all of them
-    columns: int = 8,  # images in a row, at most
-    scale: float = 1.35,  # width of an image, inches
+    images,  # Pillow images, arrays (h, w, 3) or (h, w), tensors (3, h, w); float tensors in [-1, 1]
+    titles=(),  # a text above each image
+    title: str = "",  # above the whole figure
+    columns: int = 8,  # most images in a row
+    scale: float = 1.35,  # width of an image, in inches
 ):
     "Show images side by side."
     import matplotlib.pyplot as plt
@@ -65,7 +65,7 @@ def show_images(
     tall = max(picture.shape[0] / picture.shape[1] for picture in pictures) + 0.04 + 0.15 * lines / scale  # of a row
     rows = -(-len(pictures) // columns)
     figure, ax = plt.subplots(figsize=(columns * scale, rows * tall * scale + 0.3 * bool(title)), layout="constrained")
-    for i, picture in enumerate(pictures):  # on one axes, since many of them take long
+    for i, picture in enumerate(pictures):  # all on one axes, since many axes are slow
         x, y = i % columns, (i // columns + 1) * tall
         top = y - 0.96 * picture.shape[0] / picture.shape[1]
         ax.imshow(picture, cmap="gray", extent=(x + 0.02, x + 0.98, y, top))

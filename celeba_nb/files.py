@@ -1,4 +1,4 @@
-"""Read CelebA from the layouts that people have, or say which file and line is wrong
+"""Read CelebA from any of its usual layouts, or report which file and line is wrong
 
 Docs: https://celeba-nb.github.io/celeba_nb/internals/files.html.md"""
 
@@ -36,14 +36,14 @@ from .core import ATTRIBUTES, DataError
 
 # %% ../nbs/internals/files.ipynb #496b18ac
 def _lines(path):
-    "The lines of a text file that are not blank, by their number (from 1)."
-    if not path.is_file():  # a folder, or a device that never ends
+    "Read the lines of a text file that are not blank, indexed by their number (from 1)."
+    if not path.is_file():  # a folder, or a device that can be read endlessly
         raise DataError(f"{path}: not a file. Put CelebA's file there.")
     try:
-        text = path.read_text(encoding="utf-8-sig")  # without the byte order mark that some editors write
+        text = path.read_text(encoding="utf-8-sig")  # skip the byte order mark that some editors write
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not a table of text ({error}). Fetch the file again.") from None
-    if "\0" in text:  # where some versions of pandas end a field
+    if "\0" in text:  # at which some versions of pandas end a field
         raise DataError(f"{path}: not a table of text (it holds a null character). Fetch the file again.")
     lines = pd.Series(text.split("\n"), dtype=object)
     lines.index += 1
@@ -51,11 +51,11 @@ def _lines(path):
 
 
 def _fields(path, line):
-    "The fields of one line, cut at commas or white space."
+    "Split a line into fields, at commas or white space."
     try:
         csv_fields = csv.reader([line], skipinitialspace=True)
         fields = next(csv_fields) if path.suffix == ".csv" else re.split("[ \t]+", line.strip(" \t"))
-    except csv.Error:  # a field that never ends
+    except csv.Error:  # a quoted field that isn't closed
         return [line]
     return [field.strip() for field in fields]
 
@@ -66,23 +66,23 @@ PLAIN_NAME = re.compile(r"(?!\.{1,2}\Z)[^/\\:\0]+")  # of a file: without a fold
 def _check_name(name, where):
     "Refuse a name that isn't a plain file name."
     if not PLAIN_NAME.fullmatch(name):
-        raise DataError(f"{where}: {name!r} is not a plain file name. Give the name of the image without a folder.")
+        raise DataError(f"{where}: {name!r} is not a plain file name. Use the name of the image without a folder.")
 
 
 def _check_names(path, names, numbers):
-    "Refuse a name that isn't a plain file name, and one that is in two lines."
+    "Refuse a name that isn't a plain file name, and a name that occurs twice."
     for name, number in zip(names, numbers):
         if not PLAIN_NAME.fullmatch(name):
             _check_name(name, f"{path}, line {number}")
     if names.duplicated().any():
         again = names.duplicated().argmax()
         first = numbers[(names == names[again]).argmax()]
-        raise DataError(f"{path}, line {numbers[again]}: {names[again]} stands here again, after line {first}. "
-                        "Delete one of the two.")
+        raise DataError(f"{path}, line {numbers[again]}: {names[again]} is listed twice, first in line {first}. "
+                        "Delete one of the two lines.")
 
 # %% ../nbs/internals/files.ipynb #6990c46f
 def _split(path, lines):
-    "The fields of all lines as a frame of texts; empty if pandas finds more fields in a line than in the first."
+    "Split all lines into a frame of strings; it is empty if a line has more fields than the first."
     way = {"skipinitialspace": True} if path.suffix == ".csv" else {"sep": r"\s+", "quoting": csv.QUOTE_NONE}
     try:
         return pd.read_csv(io.BytesIO("\n".join(lines).encode()), header=None, dtype=object, na_filter=False,
@@ -92,28 +92,28 @@ def _split(path, lines):
 
 
 def _translate(column, meaning):
-    "The values of a column of texts; None if one of them has no meaning."
+    "Translate a column of strings into values; None if one of them has no meaning."
     codes, texts = pd.factorize(column)
     values = [meaning(text.strip()) for text in texts]
     return None if None in values else np.array(values)[codes]
 
 # %% ../nbs/internals/files.ipynb #88f02648
 def _raise_first_flaw(path, lines, width, meaning, expected):
-    "Name the first line that isn't a name and `width` values with a meaning."
+    "Raise a DataError for the first line that isn't a name and `width` valid values."
     for number, line in lines.items():
         where, values = f"{path}, line {number}", _fields(path, line)[1:]
         if len(values) != width:
-            raise DataError(f"{where}: {len(values)} values after the name, not {width}. Mend it, or fetch the file again.")
+            raise DataError(f"{where}: {len(values)} values after the name, not {width}. Correct it, or fetch the file again.")
         for value in values:
             if meaning(value) is None:
-                raise DataError(f"{where}: {value!r} where {expected} should stand. Mend it, or fetch the file again.")
-    raise DataError(f"{path}: not a table with a line for each image. Fetch the file again.")
+                raise DataError(f"{where}: {value!r} is not {expected}. Correct it, or fetch the file again.")
+    raise DataError(f"{path}: not a table with one line per image. Fetch the file again.")
 
 
 def _table(path, lines, width, meaning, expected):
-    "A frame of `width` columns, indexed by name; `meaning` translates a text or returns None, `expected` says what it takes."
+    "Read a frame of `width` columns, indexed by name; `meaning` translates a string, or returns None for one not `expected`."
     if lines.empty:
-        raise DataError(f"{path}: no line names an image. Fetch the file again.")
+        raise DataError(f"{path}: no images are listed. Fetch the file again.")
     frame = _split(path, lines)
     columns = [_translate(frame[column], meaning) for column in frame.columns[1:]]
     if frame.shape != (len(lines), width + 1) or any(column is None for column in columns):
@@ -124,36 +124,36 @@ def _table(path, lines, width, meaning, expected):
 
 # %% ../nbs/internals/files.ipynb #0e73c828
 def _check_columns(columns, where):
-    "Refuse columns that are not the forty attributes, each once."
+    "Refuse columns that are not the 40 attributes, each once."
     problems = {
         "missing": [a for a in ATTRIBUTES if a not in columns],
         "unknown": [c for c in columns if c not in ATTRIBUTES],
-        "there twice": [a for a in ATTRIBUTES if columns.count(a) > 1],
+        "repeated": [a for a in ATTRIBUTES if columns.count(a) > 1],
     }
     text = "; ".join(f"{problem}: {', '.join(names)}" for problem, names in problems.items() if names)
     if text:
-        raise DataError(f"{where}: columns {text}. Mend the header, or fetch the file again.")
+        raise DataError(f"{where}: columns {text}. Correct the header, or fetch the file again.")
 
 # %% ../nbs/internals/files.ipynb #aa1ca025
 def _read_count(path, lines):
-    "The number of images, which a text file gives in its first line."
+    "Read the number of images, which a text file states in its first line."
     number, first = next(lines.items(), (1, ""))
     if not re.fullmatch("[0-9]{1,9}", first.strip(), re.ASCII):
-        raise DataError(f"{path}, line {number}: the number of images should stand here, alone. Add that line.")
+        raise DataError(f"{path}, line {number}: this line should hold only the number of images. Add it.")
     return number, int(first)
 
 
 def _read_attributes(path):
-    "The attribute file as a frame of bool, sorted by file name."
+    "Read the attribute file as a frame of bool, sorted by file name."
     lines, text = _lines(path), path.suffix == ".txt"
     counted, count = _read_count(path, lines) if text else (None, None)
     number, header = next(lines[int(text):].items(), (1, ""))
-    columns = _fields(path, header)[0 if text else 1:]  # a CSV file has a heading above the names of the images, too
+    columns = _fields(path, header)[0 if text else 1:]  # a CSV file also has a heading for the names
     _check_columns(columns, f"{path}, line {number}")
     table = _table(path, lines[1 + int(text):], 40, {"-1": False, "0": False, "1": True}.get, "-1 or 1 (or 0 or 1)")
     if text and count != len(table):
         raise DataError(f"{path}, line {counted}: {count:,} images promised, {len(table):,} follow. "
-                        "The file may be cut off: fetch it again, or mend the number.")
+                        "The file may be truncated: fetch it again, or correct the number.")
     return table.set_axis(columns, axis=1)[list(ATTRIBUTES)].sort_index()
 
 # %% ../nbs/internals/files.ipynb #c717511e
@@ -161,27 +161,27 @@ SPLITS = ("train", "valid", "test")  # the partition file writes them as 0, 1, 2
 
 
 def _read_column(path, meaning, expected):
-    "A file of one value per image, as a series."
+    "Read a file with one value per image as a series."
     return _table(path, _lines(path)[int(path.suffix == ".csv"):], 1, meaning, expected)[0]  # a CSV file has a heading
 
 
 def _read_partition(path):
-    "The partition file as a series of train, valid and test."
+    "Read the partition file as a series of train, valid and test."
     return _read_column(path, dict(zip("012", SPLITS)).get, "0, 1 or 2 (train, valid, test)").astype(object)
 
 
 def _read_identities(path):
-    "The identity file as a series of whole numbers; none has more than 18 digits, so that it fits into 64 bits."
-    return _read_column(path, lambda text: int(text) if re.fullmatch("-?[0-9]{1,18}", text) else None, "the number of a person")
+    "Read the identity file as a series of integers, with at most 18 digits, so that they fit into 64 bits."
+    return _read_column(path, lambda text: int(text) if re.fullmatch("-?[0-9]{1,18}", text) else None, "an identity number")
 
 # %% ../nbs/internals/files.ipynb #e8dd7b3f
 def _same_names(frame, other, path):
-    "`other` in the order of `frame`; both must name the same images."
-    for names, text in [(frame.index.difference(other.index), "doesn't name"),
-                        (other.index.difference(frame.index), "names, beyond the attribute file,")]:
+    "Return `other` in the order of `frame`; both must list the same images."
+    for names, text in [(frame.index.difference(other.index), "doesn't list"),
+                        (other.index.difference(frame.index), "lists, unlike the attribute file,")]:
         if len(names):
             raise DataError(f"{path}: {text} {len(names):,} image(s) ({', '.join(names[:3])}{', …' * (len(names) > 3)}). "
-                            "Both files must be about the same images: fetch both again.")
+                            "Both files must list the same images: fetch both again.")
     return other.loc[frame.index]
 
 # %% ../nbs/internals/files.ipynb #69ca6471
@@ -189,7 +189,7 @@ LARGEST_FILE = 100_000_000  # bytes of an encoded image
 
 
 def _check_bytes(size, where):
-    "Refuse what is too large to be an image."
+    "Refuse a file that is too large to be an image."
     if size > LARGEST_FILE:
         raise DataError(f"{where}: {size:,} bytes, more than the {LARGEST_FILE:,} that an image may have. Delete it, or fetch "
                         "it again.")
@@ -197,7 +197,7 @@ def _check_bytes(size, where):
 
 @contextmanager
 def _reading(where, *kinds):
-    "Turn an error of one of these kinds, or of the system, into one that names the file."
+    "Turn an error of one of these kinds, or of the system, into a DataError that names the file."
     try:
         yield
     except DataError:
@@ -207,7 +207,7 @@ def _reading(where, *kinds):
 
 # %% ../nbs/internals/files.ipynb #8001634c
 def _reason(error):
-    "What a decoder says, without where in its code it says so."
+    "Return the message of a decoder's error, without the position in its code."
     text = str(error).split("\n")[0]
     return re.sub(r"^.*\.cpp:\d+, |<_io\S+ object at \w+>", "", text).strip()[:80]
 
@@ -265,7 +265,7 @@ class _Zip:
 
 # %% ../nbs/internals/files.ipynb #d87d8cab
 def _members(archive, path):
-    "name -> member of the archive, for each file in it."
+    "Map the name of each file in an archive to its member."
     members = {}
     for member in archive.infolist():
         if member.is_dir() or member.filename.startswith("__MACOSX/"):
@@ -274,7 +274,7 @@ def _members(archive, path):
         for part in [*folders, name]:
             _check_name(part, f"{path}, member {member.filename!r}")
         if members.setdefault(name, member) is not member:
-            raise DataError(f"{path}: two members are called {name}. Fetch the archive again.")
+            raise DataError(f"{path}: two members are named {name}. Fetch the archive again.")
     return members
 
 # %% ../nbs/internals/files.ipynb #bd4c1b4c
@@ -308,7 +308,7 @@ class _Parquet:
 
 # %% ../nbs/internals/files.ipynb #dd07a184
 def _read_group(file, group):
-    "The encoded images of one row group."
+    "Read the encoded images of one row group."
     table = pq.ParquetFile(file).read_row_group(group, ["image.bytes"])
     return table["image"].combine_chunks().field("bytes")
 
@@ -323,31 +323,31 @@ class InMemoryImages:
         self.files = files
 
     def names(self) -> set:
-        "The names of all files."
+        "Return the names of all files."
         return set(self.files)
 
     def sizes(
         self,
         names: list[str],  # of files
     ) -> list[int]:  # bytes
-        "How long each of these files is."
+        "Return the size of each of these files."
         return [len(self.files[name]) for name in names]
 
     def read(
         self,
         name: str,  # of a file; KeyError if there is none
     ) -> bytes:
-        "One encoded image."
+        "Return one encoded image."
         return self.files[name]
 
 # %% ../nbs/internals/files.ipynb #e44e0d89
 @dataclass(frozen=True, eq=False)
 class Labels:
-    "What is known of each image, and the way to its bytes."
+    "The labels of each image, and the source of its bytes."
 
     attributes: pd.DataFrame  # (n, 40), bool; index: file names, sorted; columns: `ATTRIBUTES`
     split: pd.Series  # (n,) of "train", "valid", "test"; same index
-    identity: pd.Series | None  # (n,), int64, a number for each person; None where the layout has none
+    identity: pd.Series | None  # (n,), int64, one number per person; None if the layout has none
     root: Path | None  # the folder they were read from
     images: object  # has names(), sizes(names), read(name)
 
@@ -356,7 +356,7 @@ class Labels:
 
     @cached_property
     def fingerprint(self) -> str:  # 32 hexadecimal digits
-        "A short name for exactly this data: other images or other labels have another."
+        "A hash of the data: different images or labels have a different fingerprint."
         return _fingerprint(self)
 
 # %% ../nbs/internals/files.ipynb #21c86359
@@ -374,9 +374,9 @@ def rows(
 @patch
 def take(
     self: Labels,
-    rows: np.ndarray,  # positions, in the order wanted
-) -> Labels:  # the same, of these images only
-    "Return a part of the labels."
+    rows: np.ndarray,  # positions, in the order of the result
+) -> Labels:  # of these images only
+    "Return the labels of some images."
     identity = None if self.identity is None else self.identity.iloc[rows]
     return replace(self, attributes=self.attributes.iloc[rows], split=self.split.iloc[rows], identity=identity)
 
@@ -385,13 +385,13 @@ def take(
 def read(
     self: Labels,
     row: int,  # 0 ≤ row < n
-) -> bytes:  # the encoded image, as it is on the disk
+) -> bytes:  # the encoded image, as on disk
     "Read the bytes of one image."
     return self.images.read(self.attributes.index[row])
 
 # %% ../nbs/internals/files.ipynb #abf65946
 def _fingerprint(labels):
-    "A hash of names, splits, labels, file sizes and the bytes of 64 images."
+    "Hash the names, splits, labels, file sizes and the bytes of 64 images."
     names = list(labels.attributes.index)
     digest = hashlib.blake2b(digest_size=16)
     digest.update(json.dumps([names, list(labels.split), list(map(int, labels.images.sizes(names)))]).encode())
@@ -404,18 +404,18 @@ def _fingerprint(labels):
 def identities(
     labels: Labels,  # of the whole data set
     rows: np.ndarray,  # (images,): rows of the labels
-) -> np.ndarray:  # (images,): the identity of each image, or its row where identities are not known
-    "Return who is on each image."
+) -> np.ndarray:  # (images,): the identity of each image, or its row if identities are unknown
+    "Return the identity of each image."
     return rows if labels.identity is None else labels.identity.to_numpy()[rows]
 
 # %% ../nbs/internals/files.ipynb #2c918976
 def _find(root, name):
-    "The file or folder of that name in root or one level below; None if there is none."
+    "Find the file or folder of that name in root or one level below; None if there is none."
     return next((path for path in [root / name, *sorted(root.glob(f"*/{name}"))] if path.exists()), None)
 
 # %% ../nbs/internals/files.ipynb #05489459
 def _find_images(root):
-    "The folder of images (Kaggle's lies in one of the same name), else the zip archive."
+    "Find the folder of images (Kaggle's is inside one of the same name), else the zip archive."
     folder, archive = _find(root, "img_align_celeba"), _find(root, "img_align_celeba.zip")
     if folder and (folder / "img_align_celeba").is_dir():
         folder = folder / "img_align_celeba"
@@ -428,12 +428,12 @@ def _find_images(root):
 
 # %% ../nbs/internals/files.ipynb #436d22cb
 def _read_files(root, suffix):
-    "Layouts 1 to 3: label files, and images in a folder or an archive."
+    "Read layouts 1 to 3: label files, and images in a folder or an archive."
     attribute_file = _find(root, f"list_attr_celeba{suffix}")
     partition_file = _find(root, f"list_eval_partition{suffix}")
     if partition_file is None:
-        raise DataError(f"{root}: list_eval_partition{suffix} is missing, which says what to train on and what to "
-                        f"test on. Put it beside {attribute_file.name}.")
+        raise DataError(f"{root}: list_eval_partition{suffix} is missing, which assigns images to training, "
+                        f"validation and test. Put it beside {attribute_file.name}.")
     attributes = _read_attributes(attribute_file)
     split = _same_names(attributes, _read_partition(partition_file), partition_file)
     identity_file, identity = _find(root, "identity_CelebA.txt"), None
@@ -443,10 +443,10 @@ def _read_files(root, suffix):
 
 # %% ../nbs/internals/files.ipynb #f1e121c7
 def _read_shard(file):
-    "The labels of one parquet file: a frame with name, split and place of each image beside its columns."
+    "Read the labels of one parquet file: a frame of its columns, with the name, split and place of each image."
     split = re.match("train|valid|test", file.name) or re.match("train|valid|test", file.parent.name)
     if not split:
-        raise DataError(f"{file}: the name doesn't begin with train, valid or test. Rename it by its split.")
+        raise DataError(f"{file}: the name doesn't begin with train, valid or test. Rename the file after its split.")
     with _reading(file, *BAD_PARQUET):
         parquet = _open_parquet(file)
         frame = parquet.read([c for c in parquet.schema_arrow.names if c != "image"]).to_pandas()
@@ -456,7 +456,7 @@ def _read_shard(file):
 
 # %% ../nbs/internals/files.ipynb #819f66d5
 def _row_places(parquet, file, rows):
-    "(file, row group, row in that group) of each row."
+    "Return the place of each row: (file, row group, row in that group)."
     sizes = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
     if sum(sizes) != rows:
         raise DataError(f"{file}: {sum(sizes):,} rows promised, {rows:,} follow. Fetch the file again.")
@@ -464,7 +464,7 @@ def _row_places(parquet, file, rows):
 
 # %% ../nbs/internals/files.ipynb #949cbd17
 def _open_parquet(file):
-    "The opened file, if its columns are those of flwrlabs/celeba."
+    "Open a parquet file, and check that its columns are those of flwrlabs/celeba."
     try:
         parquet = pq.ParquetFile(file)
     except (OSError, *BAD_PARQUET) as error:
@@ -477,7 +477,7 @@ def _open_parquet(file):
 
 # %% ../nbs/internals/files.ipynb #4284d02b
 def _check_types(schema, file):
-    "Refuse a column of another kind than its name says."
+    "Refuse a column of the wrong type."
     kinds = pa.types
     kind = {field.name: field.type for field in schema} | {f"image.{f.name}": f.type for f in schema.field("image").type}
     fits = {"image.bytes": kinds.is_binary(kind["image.bytes"]) or kinds.is_large_binary(kind["image.bytes"]),
@@ -486,11 +486,11 @@ def _check_types(schema, file):
     fits |= {a: kinds.is_boolean(kind[a]) or kinds.is_integer(kind[a]) or kinds.is_null(kind[a]) for a in ATTRIBUTES}
     wrong = [name for name, well in fits.items() if not well]
     if wrong:
-        raise DataError(f"{file}: column {wrong[0]} is of the type {kind[wrong[0]]}. Fetch the file again.")
+        raise DataError(f"{file}: column {wrong[0]} has the wrong type, {kind[wrong[0]]}. Fetch the file again.")
 
 # %% ../nbs/internals/files.ipynb #56b41e90
 def _as_bool(frame, file):
-    "The attributes of a frame as bool; what is neither yes nor no is refused."
+    "Convert the attributes of a frame to bool, and refuse values that are neither true nor false."
     values = frame[list(ATTRIBUTES)].to_numpy(dtype=object)
     wrong = np.argwhere(~np.isin(values, [True, False, -1]))  # 1 equals True, and 0 False
     if len(wrong):
@@ -501,12 +501,12 @@ def _as_bool(frame, file):
 
 # %% ../nbs/internals/files.ipynb #320beda7
 def _parquet_files(root):
-    "The parquet files of root, and of the folders in it."
+    "List the parquet files in root and in its folders."
     return sorted([*root.glob("*.parquet"), *root.glob("*/*.parquet")])
 
 
 def _read_parquet(root):
-    "Layout 4: parquet files, images and labels together."
+    "Read layout 4: parquet files with images and labels together."
     frame = pd.concat([_read_shard(file) for file in _parquet_files(root)], ignore_index=True)
     for name, (file, _, row) in zip(frame["name"], frame["place"]):
         _check_name(name, f"{file}, an image's path")
@@ -520,24 +520,24 @@ def _read_parquet(root):
 
 # %% ../nbs/internals/files.ipynb #d758489d
 def _layout(root):
-    "How the labels lie in root: .txt, .csv, .parquet, or None if there are none."
+    "Find the layout of the labels in root: .txt, .csv, .parquet, or None if there are none."
     files = (suffix for suffix in (".txt", ".csv") if _find(root, f"list_attr_celeba{suffix}"))
     return next(files, ".parquet" if _parquet_files(root) else None)
 
 # %% ../nbs/internals/files.ipynb #500c9754
 def _start(root):
-    "The folder to read: root, or the one above if root is the image folder itself."
+    "Return the folder to read: root, or the one above if root is the image folder itself."
     if not root.exists():
         raise DataError(f"{root}: there is no such folder. Give the one that holds list_attr_celeba.txt.")
     if not root.is_dir():
-        raise DataError(f"{root}: a file. Give the folder that it lies in.")
+        raise DataError(f"{root}: this is a file. Give the folder that contains it.")
     above = [parent for parent in root.absolute().parents if parent / "img_align_celeba" in [root.absolute(),
              root.absolute().parent] and _layout(parent)]
     return above[0] if above else root
 
 # %% ../nbs/internals/files.ipynb #17adde83
 def _read_layout(root):
-    "The labels of root, in whichever layout."
+    "Read the labels of root, in any layout."
     layout = _layout(root)
     if layout is None:
         raise DataError(f"{root}: no list_attr_celeba.txt, list_attr_celeba.csv or parquet files. If this is the folder "
@@ -546,15 +546,15 @@ def _read_layout(root):
 
 # %% ../nbs/internals/files.ipynb #0efa9925
 def read_celeba(
-    root: str | Path,  # the folder of label files and images, in one of the four layouts; DataError if they are flawed
-) -> Labels:  # sorted by file name; labels of absent images are dropped, and a warning says how many
-    "Read CelebA, in whichever layout it is there."
+    root: str | Path,  # the folder of label files and images, in one of the four layouts; DataError if anything is wrong
+) -> Labels:  # sorted by file name; labels of missing images are dropped, and a warning says how many
+    "Read CelebA, in any of its layouts."
     labels = _read_layout(_start(Path(root).expanduser()))
     there = labels.attributes.index.isin(list(labels.images.names()))
     if not there.any():
         raise DataError(f"{labels.root}: none of the {len(labels):,} labelled images is there. "
-                        "Images must have the names that the label files give (000001.jpg, …).")
+                        "Name the images as the label files do (000001.jpg, …).")
     if there.all():
         return labels
-    warnings.warn(f"{(~there).sum():,} of {len(labels):,} labelled images are absent: {there.sum():,} stay.", stacklevel=2)
+    warnings.warn(f"{(~there).sum():,} of {len(labels):,} labelled images are missing: {there.sum():,} remain.", stacklevel=2)
     return labels.take(np.flatnonzero(there))

@@ -1,4 +1,4 @@
-"""What several networks share: the checks of their input, receptive field, evaluation mode, multiply-adds, and the parts of a residual network.
+"""Shared by several networks: input checks, receptive field, evaluation mode, multiply-adds, memory, and the parts of a residual network.
 
 Docs: https://celeba-nb.github.io/celeba_nb/internals/layers.html.md"""
 
@@ -6,7 +6,7 @@ Docs: https://celeba-nb.github.io/celeba_nb/internals/layers.html.md"""
 
 # %% auto #0
 __all__ = ['check_size', 'check_images', 'side', 'layer_window', 'ReceptiveField', 'receptive_field', 'evaluating', 'macs',
-           'conv_bn', 'Residual', 'stem', 'pooled_head', 'stages']
+           'training_memory', 'conv_bn', 'Residual', 'stem', 'pooled_head', 'stages']
 
 # %% ../nbs/internals/layers.ipynb #imports
 from collections.abc import Iterable, Iterator
@@ -20,17 +20,17 @@ from torch.utils.flop_counter import FlopCounterMode
 # %% ../nbs/internals/layers.ipynb #9dcdc57e
 def check_size(
     size: int,  # height and width of the images, in pixels
-    blocks: int,  # how many blocks halve it
-) -> None:  # ValueError where halving would leave a remainder
+    blocks: int,  # number of blocks that halve it
+) -> None:  # ValueError if halving would leave a remainder
     "Validate an image size: it must be divisible by 2**blocks."
     if size < 1 or size % 2**blocks:
         raise ValueError(f"size is {size}, but {blocks} blocks halve it: take a multiple of {2**blocks}")
 
 # %% ../nbs/internals/layers.ipynb #3152f3fd
 def check_images(
-    x: torch.Tensor,  # what should be a batch of images
+    x: torch.Tensor,  # the batch to check
     size: int,  # height and width that the network was built for, in pixels
-) -> None:  # ValueError that says what x is, and what it should be
+) -> None:  # ValueError that gives the actual and the expected shape or dtype
     "Validate a batch of images: floats of shape (n, 3, size, size)."
     if x.shape[1:] != (3, size, size):
         raise ValueError(f"x has shape {tuple(x.shape)}, but this network takes (n, 3, {size}, {size})")
@@ -39,23 +39,24 @@ def check_images(
 
 # %% ../nbs/internals/layers.ipynb #3e236bf5
 def side(
-    value: int | tuple[int, int],  # as a layer keeps it: 3, or (3, 3); ValueError for (3, 5) or "same"
-) -> int:  # the number for one side
-    "Kernel size, stride or padding as one number for rows and columns."
+    value: int | tuple[int, int],  # as stored in a layer: 3, or (3, 3); ValueError for (3, 5) or "same"
+) -> int:  # the value along one side
+    "Return kernel size, stride or padding as one number for rows and columns."
     numbers = {value} if isinstance(value, int) else set(value)
     if len(numbers) != 1:
-        raise ValueError(f"{value!r} isn't one number for rows and columns: can't tell the receptive field")
+        raise ValueError(f"{value!r} isn't one number for rows and columns: can't compute the receptive field")
     return numbers.pop()
 
 # %% ../nbs/internals/layers.ipynb #d747fbc0
 def layer_window(
     layer: nn.Module,  # convolution, pooling, ReLU or batch norm; ValueError for others
 ) -> tuple[int, int, int]:  # kernel size, stride and padding, in units of the layer's input
-    "Kernel size, stride and padding of a layer; (1, 1, 0) for one that treats each place by itself."
+    "Return kernel size, stride and padding of a layer; (1, 1, 0) for one that treats each position separately."
     if isinstance(layer, (nn.ReLU, nn.BatchNorm2d)):
         return 1, 1, 0
     if not isinstance(layer, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)):
-        raise ValueError(f"can't tell how far {type(layer).__name__} looks: give convolutions, poolings and ReLUs")
+        raise ValueError(f"can't compute the receptive field of {type(layer).__name__}: "
+                         "use convolutions, pooling, ReLU or batch norm")
     spread = side(getattr(layer, "dilation", 1))  # a dilated kernel leaves gaps between its weights
     return 1 + (side(layer.kernel_size) - 1) * spread, side(layer.stride), side(layer.padding)
 
@@ -65,21 +66,21 @@ class ReceptiveField(NamedTuple):
 
     size: int  # pixels across
     stride: int  # pixels between the fields of neighbouring units
-    start: int  # first pixel that unit 0 sees; below 0 it lies in the padding
+    start: int  # first pixel that unit 0 sees; below 0: in the padding
 
     def pixels(
         self,
         unit: int,  # 0 or more, counted along the same side
     ) -> range:  # pixels, of which those below 0 or beyond the image are padding
-        "The pixels that one unit sees."
+        "Return the pixels that one unit sees."
         first = self.start + unit * self.stride
         return range(first, first + self.size)
 
 # %% ../nbs/internals/layers.ipynb #0df41b1d
 def receptive_field(
-    layers: Iterable[nn.Module],  # one after the other, as `layer_window` takes them; ValueError for others
+    layers: Iterable[nn.Module],  # in order, each known to `layer_window`; ValueError for others
 ) -> ReceptiveField:  # of the last layer's units, in pixels of the first layer's input
-    "The receptive field of a chain of layers, by Araujo, Norris and Sim's formula."
+    "Compute the receptive field of a chain of layers with the formula of Araujo, Norris and Sim."
     size, stride, start = 1, 1, 0
     for kernel, step, padding in map(layer_window, layers):
         size += (kernel - 1) * stride
@@ -105,19 +106,38 @@ def evaluating(
 def macs(
     net: nn.Module,  # any network
     size: int,  # height and width of the images, in pixels
-) -> int:  # of the forward pass; a training step needs about three times as many
-    "Count the multiply-adds of one image."
+) -> int:  # multiply-adds of the forward pass; a training step needs about three times as many
+    "Count the multiply-adds for one image."
     with evaluating(net), torch.no_grad(), FlopCounterMode(display=False) as counter:
         net(torch.zeros(1, 3, size, size))
     return counter.get_total_flops() // 2
 
+# %% ../nbs/internals/layers.ipynb #62fc79c3
+def training_memory(
+    net: nn.Module,  # any network, in training mode
+    x: torch.Tensor,  # (n, 3, size, size), a batch as it is trained with
+) -> tuple[float, float]:  # MB of weights, gradients and Adam's moments; MB that are kept for the backward pass
+    "The least memory that one training step needs, in MB."
+    kept = {}
+
+    def keep(tensor):
+        kept[tensor.data_ptr()] = tensor.nbytes
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        logits = net(x)  # holds all that is kept for as long as it is there
+    for weight in net.parameters():
+        kept.pop(weight.data_ptr(), None)
+    del logits
+    return 4 * 4 * sum(p.numel() for p in net.parameters()) / 1e6, sum(kept.values()) / 1e6
+
 # %% ../nbs/internals/layers.ipynb #3716f564
 def conv_bn(
-    inputs: int,  # channels that come in
-    outputs: int,  # channels that go out
-    pool: bool = False,  # halve height and width
+    inputs: int,  # input channels
+    outputs: int,  # output channels
+    pool: bool = False,  # halve height and width by max-pooling
 ) -> nn.Sequential:
-    "Convolution (3×3), batch normalisation and ReLU, with pooling after the convolution if asked for."
+    "Make a convolution (3×3), batch normalisation and ReLU, with optional pooling after the convolution."
     pooling = [nn.MaxPool2d(2)] if pool else []
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), *pooling, nn.BatchNorm2d(outputs), nn.ReLU())
 
@@ -127,7 +147,7 @@ class Residual(nn.Module):
 
     def __init__(
         self,
-        channels: int,  # that come in and go out
+        channels: int,  # of the input and the output
     ):
         super().__init__()
         self.body = nn.Sequential(conv_bn(channels, channels), conv_bn(channels, channels))
@@ -136,24 +156,24 @@ class Residual(nn.Module):
         self,
         x: torch.Tensor,  # (n, channels, h, w)
     ) -> torch.Tensor:  # the same shape
-        "The input plus the result of the convolutions."
+        "Return the input plus the result of the convolutions."
         return x + self.body(x)
 
 # %% ../nbs/internals/layers.ipynb #ee3867f7
 def stem(
-    outputs: int,  # channels that go out
-) -> nn.Sequential:  # takes (n, 3, h, w), gives (n, outputs, h/2, w/2)
-    "The first convolution (4×4, stride 2), batch normalisation and ReLU."
+    outputs: int,  # output channels
+) -> nn.Sequential:  # (n, 3, h, w) -> (n, outputs, h/2, w/2)
+    "Make the first convolution (4×4, stride 2), with batch normalisation and ReLU."
     return nn.Sequential(nn.Conv2d(3, outputs, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
 
 # %% ../nbs/internals/layers.ipynb #dd133348
 def pooled_head(
     channels: int,  # of the last feature map
-    grid: int = 1,  # height and width that the map is averaged to
+    grid: int = 1,  # height and width to which the map is averaged
     drop: float = 0.0,  # dropout before the linear layer, in [0, 1)
-    attributes: int = 40,  # logits that come out
-) -> nn.Sequential:  # takes (n, channels, h, w), gives (n, attributes)
-    "Average pooling to grid×grid places, then one linear layer."
+    attributes: int = 40,  # number of logits
+) -> nn.Sequential:  # (n, channels, h, w) -> (n, attributes)
+    "Make the head: average pooling to grid×grid, then one linear layer."
     dropout = [nn.Dropout(drop)] if drop else []
     return nn.Sequential(nn.AdaptiveAvgPool2d(grid), nn.Flatten(), *dropout, nn.Linear(channels * grid**2, attributes))
 
@@ -163,9 +183,9 @@ def stages(
     blocks: tuple[int, ...],  # number of blocks after the stem, then in each stage
     block: type[nn.Module],  # called with the number of channels
 ) -> nn.Sequential:  # ValueError unless channels and blocks have the same length
-    "The stem, then for each stage a convolution that halves the map, and its blocks."
+    "Make the stem, then for each stage a convolution that halves the map, and its blocks."
     if len(channels) != len(blocks):
-        raise ValueError(f"channels {channels}, but blocks {blocks}: give one number for the stem and each stage")
+        raise ValueError(f"channels {channels}, but blocks {blocks}: both need one number for the stem and for each stage")
     firsts = [stem(channels[0]), *[conv_bn(a, b, pool=True) for a, b in zip(channels, channels[1:])]]
     return nn.Sequential(*[layer for first, c, n in zip(firsts, channels, blocks)
                            for layer in [first, *[block(c) for _ in range(n)]]])

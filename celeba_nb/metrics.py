@@ -1,4 +1,4 @@
-"""Everything a run is judged by: accuracies, baselines, average precision, calibration, and intervals over identities
+"""How a run is evaluated: accuracies, baselines, average precision, calibration, and intervals over identities
 
 Docs: https://celeba-nb.github.io/celeba_nb/internals/metrics.html.md"""
 
@@ -22,17 +22,17 @@ from .stats import bootstrap_blocks, group_sums
 
 # %% ../nbs/internals/metrics.ipynb #bfc4ecb9
 def _check_truth(truth):
-    "The truth as a bool array, or a ValueError."
+    "Convert the true labels to a bool array, or raise a ValueError."
     y = np.asarray(truth)
     if y.ndim != 2 or y.size == 0:
-        raise ValueError(f"truth {y.shape}: should be (images, attributes)")
+        raise ValueError(f"truth has shape {y.shape}: it should be (images, attributes)")
     if y.dtype != bool and not np.isin(y, (0, 1)).all():
-        raise ValueError("truth holds other values than 0 and 1 (CelebA's files write -1 for no: compare with > 0)")
+        raise ValueError("truth has values other than 0 and 1 (CelebA's files write -1 for no: compare with > 0)")
     return y.astype(bool)
 
 # %% ../nbs/internals/metrics.ipynb #4c5f21c5
 def _check(probabilities, truth):
-    "Both as arrays, or a ValueError that says what is wrong with them."
+    "Convert both to arrays, or raise a ValueError that says what is wrong."
     p, y = np.asarray(probabilities), _check_truth(truth)
     if p.shape != y.shape:
         raise ValueError(f"probabilities {p.shape} and truth {y.shape}: both should be (images, attributes)")
@@ -44,14 +44,14 @@ def _check(probabilities, truth):
 
 # %% ../nbs/internals/metrics.ipynb #6c566de6
 def _torchmetrics():
-    "The functions of torchmetrics: imported when they are called, since that takes seconds."
+    "Import the functions of torchmetrics when they are needed, since that takes seconds."
     from torchmetrics.functional import classification
 
     return classification
 
 
 def _tensors(probabilities, truth):
-    "What torchmetrics wants: checked, as float64 and int64 tensors, and the number of attributes."
+    "Return the arguments of torchmetrics: checked float64 and int64 tensors, and the number of attributes."
     p, y = _check(probabilities, truth)
     return torch.tensor(p, dtype=torch.float64), torch.tensor(y, dtype=torch.int64), y.shape[1]
 
@@ -60,14 +60,14 @@ def confusion_counts(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
 ) -> np.ndarray:  # (4, attributes), int: true positives, false positives, true negatives, false negatives
-    "Each attribute's four counts of right and wrong decisions, at the threshold 0.5."
+    "Count the right and wrong decisions for each attribute, at the threshold 0.5."
     tensors = _tensors(probabilities, truth)
     counts = _torchmetrics().multilabel_stat_scores(*tensors, threshold=0.5, average=None, validate_args=False)
-    return counts.reshape(-1, 5)[:, :4].T.numpy()  # the fifth is how many images have the attribute
+    return counts.reshape(-1, 5)[:, :4].T.numpy()  # the fifth is the number of images with the attribute
 
 # %% ../nbs/internals/metrics.ipynb #right-decisions
 def _right(probabilities, truth):
-    "Which decisions are right, (n, attributes)."
+    "Return which decisions are right, (n, attributes)."
     p, y = _check(probabilities, truth)
     return (p > 0.5) == y
 
@@ -76,7 +76,7 @@ def attribute_accuracy(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
 ) -> np.ndarray:  # (attributes,), each in [0, 1]
-    "For each attribute the share of images on which the decision is right."
+    "Return for each attribute the share of images with a right decision."
     return _right(probabilities, truth).mean(0)
 
 # %% ../nbs/internals/metrics.ipynb #79f275e6
@@ -84,7 +84,7 @@ def accuracy(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
 ) -> float:  # in [0, 1]
-    "The share of all decisions, over images and attributes, that are right; yes is a probability above 0.5."
+    "Return the share of right decisions over all images and attributes, at the threshold 0.5."
     return float(_right(probabilities, truth).mean())
 
 # %% ../nbs/internals/metrics.ipynb #05b04d2f
@@ -92,24 +92,24 @@ def image_accuracy(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
 ) -> np.ndarray:  # (n,), each in [0, 1]
-    "For each image the share of its attributes on which the decision is right."
+    "Return for each image the share of attributes with a right decision."
     return _right(probabilities, truth).mean(1)
 
 # %% ../nbs/internals/metrics.ipynb #a7a3778a
 def majority_guess(
     train_truth: np.ndarray,  # (images of the training split, attributes), bool
-    n: int,  # how many images to guess for
-) -> np.ndarray:  # (n, attributes), all rows the same: 1.0 where more than half of the training images say yes
-    "The probabilities of never looking: each attribute's majority among the training images."
+    n: int,  # number of images to predict
+) -> np.ndarray:  # (n, attributes), all rows equal: 1.0 where more than half of the training images have the attribute, else 0.0
+    "Return the predictions of the majority baseline (never looking)."
     yes = _check_truth(train_truth).mean(0) > 0.5
     return np.tile(yes.astype(float), (n, 1))
 
 # %% ../nbs/internals/metrics.ipynb #a8cb1028
 def majority_accuracy(
     train_truth: np.ndarray,  # (images of the training split, attributes), bool
-    truth: np.ndarray,  # (n, attributes), bool: the images to be judged on
+    truth: np.ndarray,  # (n, attributes), bool: of the images to evaluate on
 ) -> float:  # in [0, 1]
-    "The accuracy of `majority_guess`, learned from the training images and judged on different ones."
+    "Return the accuracy of `majority_guess`, which uses the training labels, on different images."
     return accuracy(majority_guess(train_truth, len(truth)), truth)
 
 # %% ../nbs/internals/metrics.ipynb #ccc09bd9
@@ -117,14 +117,14 @@ def attribute_balanced_accuracy(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
 ) -> np.ndarray:  # (attributes,), each in [0, 1]; NaN where no image or every image has the attribute
-    "For each attribute the mean of two accuracies: on the images that have it, and on those that don't."
+    "Return for each attribute the mean of two accuracies: on the images that have it, and on those that don't."
     tp, fp, tn, fn = confusion_counts(probabilities, truth)
     with np.errstate(invalid="ignore"):  # 0/0 becomes NaN, as it should
         return (tp / (tp + fn) + tn / (tn + fp)) / 2
 
 # %% ../nbs/internals/metrics.ipynb #f088f151
 def _mean_of_defined(values):
-    "The mean over the attributes that have a value, with a warning that counts the others."
+    "Return the mean over the attributes with a value, and warn how many have none."
     defined = ~np.isnan(values)
     if not defined.all():
         left_out = f"{(~defined).sum()} of {len(values)} attributes left out of the mean"
@@ -135,8 +135,8 @@ def _mean_of_defined(values):
 def balanced_accuracy(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
-) -> float:  # in [0, 1]; 0.5 for any network that does not look; NaN if no attribute has a value
-    "The mean of `attribute_balanced_accuracy`; warns how many attributes it had to leave out."
+) -> float:  # in [0, 1]; 0.5 for any prediction that ignores the image; NaN if no attribute has a value
+    "Return the mean of `attribute_balanced_accuracy`, and warn how many attributes are left out."
     return _mean_of_defined(attribute_balanced_accuracy(probabilities, truth))
 
 # %% ../nbs/internals/metrics.ipynb #4b3ce3c1
@@ -144,7 +144,7 @@ def average_precision(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
 ) -> np.ndarray:  # (attributes,), each in [0, 1]; NaN where no image or every image has the attribute
-    "For each attribute the area under its precision-recall curve; by chance it is the attribute's rate."
+    "Return for each attribute the area under its precision-recall curve; by chance it equals the attribute's frequency."
     p, y, attributes = _tensors(probabilities, truth)
     mixed = (y.min(0).values < y.max(0).values).numpy()
     with warnings.catch_warnings():
@@ -157,16 +157,16 @@ def mean_average_precision(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
 ) -> float:  # in [0, 1]; NaN if no attribute has a value
-    "The mean of `average_precision` over the attributes; warns how many it had to leave out."
+    "Return the mean of `average_precision` over the attributes, and warn how many are left out."
     return _mean_of_defined(average_precision(probabilities, truth))
 
 # %% ../nbs/internals/metrics.ipynb #2489cd3f
 def calibration_error(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
-    bins: int = 15,  # of equal width over [0, 1]
+    bins: int = 15,  # number of bins, of equal width over [0, 1]
 ) -> float:  # in [0, 1]; 0 is best
-    "The expected calibration error: the gap between probability and share of yes, on average over decisions."
+    "Return the expected calibration error: the mean gap between probability and share of yes over all decisions."
     p, y, _ = _tensors(probabilities, truth)
     below_one = p.clamp(max=np.nextafter(1, 0))
     return float(_torchmetrics().binary_calibration_error(below_one.ravel(), y.ravel(), n_bins=bins, norm="l1"))
@@ -175,9 +175,9 @@ def calibration_error(
 def calibration_curve(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
-    bins: int = 15,  # of equal width over [0, 1]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # per bin that is not empty: mean probability, share of yes, count
-    "The network's probabilities beside the shares of yes, over all decisions, bin by bin."
+    bins: int = 15,  # number of bins, of equal width over [0, 1]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # for each bin that isn't empty: mean probability, share of yes, count
+    "Return the mean probability and the share of yes in each bin, over all decisions."
     p, y = (a.ravel().astype(float) for a in _check(probabilities, truth))
     edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64).numpy()
     which = np.digitize(p, edges[1:-1])
@@ -189,9 +189,9 @@ def calibration_curve(
 # %% ../nbs/internals/metrics.ipynb #e4259d61
 def rescale(
     probabilities: np.ndarray,  # any shape, each in [0, 1]
-    temperature: float,  # above 0; above 1 it makes the network less sure
-) -> np.ndarray:  # the same shape; on the same side of 1/2
-    "The probabilities with their logits divided by the temperature."
+    temperature: float,  # above 0; above 1 it makes the network less confident
+) -> np.ndarray:  # the same shape; each stays on the same side of 1/2
+    "Divide the logits of probabilities by the temperature."
     return expit(logit(np.clip(np.asarray(probabilities, float), 1e-7, 1 - 1e-7)) / temperature)
 
 # %% ../nbs/internals/metrics.ipynb #c70d7a30
@@ -199,7 +199,7 @@ def log_loss(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
 ) -> float:  # nats, at least 0: the mean over all decisions
-    "Binary cross-entropy of probabilities."
+    "Return the binary cross-entropy of probabilities."
     p = np.clip(np.asarray(probabilities, float), 1e-7, 1 - 1e-7)
     return float(-np.where(truth, np.log(p), np.log1p(-p)).mean())
 
@@ -208,7 +208,7 @@ def fit_temperature(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]: of validation images
     truth: np.ndarray,  # (n, attributes), bool
 ) -> float:  # in [1/20, 20]
-    "The temperature with the least cross-entropy (Guo and others, 2017)."
+    "Find the temperature with the lowest cross-entropy (Guo et al., 2017)."
     found = minimize_scalar(lambda t: log_loss(rescale(probabilities, np.exp(t)), truth), bounds=(-np.log(20), np.log(20)),
                             method="bounded")
     return float(np.exp(found.x))
@@ -217,8 +217,8 @@ def fit_temperature(
 def tune_thresholds(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]: of the validation images
     truth: np.ndarray,  # (n, attributes), bool
-) -> np.ndarray:  # (attributes,), in (0, 1): above it is a yes; 1/2 where all answers are yes, or all no
-    "For each attribute the threshold with the best balanced accuracy."
+) -> np.ndarray:  # (attributes,), in (0, 1): yes above it; 1/2 if all images have the attribute, or none
+    "Find for each attribute the threshold with the best balanced accuracy."
     grid = np.linspace(0.01, 0.99, 99)
     above = probabilities > grid[:, None, None]  # (99, n, attributes)
     found = (above & truth).sum(1) / np.maximum(truth.sum(0), 1)
@@ -227,15 +227,15 @@ def tune_thresholds(
 
 # %% ../nbs/internals/metrics.ipynb #f1b2e51e
 def _check_values(values, groups):
-    "The values, and the group of each, or a ValueError."
+    "Return the values and the group of each, or raise a ValueError."
     v = np.asarray(values, dtype=float)
     g = np.arange(v.size) if groups is None else np.asarray(groups)
     if v.ndim != 1 or g.shape != v.shape:
-        raise ValueError(f"values {v.shape} and groups {g.shape}: both should be (images,)")
+        raise ValueError(f"values {v.shape} and groups {g.shape}: both should have the shape (images,)")
     if not np.isfinite(v).all():
-        raise ValueError("values hold NaN or infinity")
+        raise ValueError("values contain NaN or infinity")
     if len(np.unique(g)) < 2:
-        raise ValueError("there is one group or none: resampling needs two or more")
+        raise ValueError("there are fewer than two groups: resampling needs two or more")
     return v, g
 
 # %% ../nbs/internals/metrics.ipynb #c799f04c
@@ -243,11 +243,11 @@ def rate_draws(
     values: np.ndarray,  # (images, k), in any unit
     cases: np.ndarray,  # (images, k), bool: which of them count
     groups: np.ndarray,  # (images,): the identity of each
-    repeats: int = 2000,  # how many test sets to imagine
-    seed: int = 0,  # of the random numbers, at least 0: the same seed and groups draw the same test sets
+    repeats: int = 2000,  # number of bootstrap test sets
+    seed: int = 0,  # at least 0; the same seed and groups give the same test sets
     one_by_one: bool = False,  # as for `celeba_nb.stats.bootstrap_counts`
-) -> np.ndarray:  # (repeats, k): the mean of the cases of each imagined test set; NaN where it has none
-    "Means on test sets made by drawing whole groups, with replacement, from the one there is."
+) -> np.ndarray:  # (repeats, k): the mean over the cases in each bootstrap test set; NaN if it has none
+    "Compute means on bootstrap test sets, made by drawing whole groups with replacement."
     hits, sizes = group_sums(np.where(cases, values, 0.0).T, groups)
     counted = group_sums(np.asarray(cases, float).T, groups)[0]
     blocks = bootstrap_blocks(np.random.default_rng(seed), len(sizes), repeats, one_by_one)
@@ -257,14 +257,14 @@ def rate_draws(
 # %% ../nbs/internals/metrics.ipynb #e55bdfe9
 def bootstrap_interval(
     values: np.ndarray,  # (images,), one finite value each
-    groups: np.ndarray | None = None,  # (images,), the identity of each; None: each image stands alone
-    level: float = 0.95,  # the share of intervals that should hold the truth, between 0 and 1
-    n: int = 2000,  # how many test sets to imagine
+    groups: np.ndarray | None = None,  # (images,), the identity of each; None: each image is a group of its own
+    level: float = 0.95,  # confidence level, between 0 and 1
+    n: int = 2000,  # number of bootstrap test sets
     seed: int = 0,  # of the random numbers, at least 0
 ) -> tuple[float, float]:  # (low, high), in the unit of the values
-    "An interval for the mean of the values: the middle `level` of imagined test sets."
+    "Return an interval for the mean of the values: the middle `level` of the means on bootstrap test sets."
     if not 0 < level < 1:
-        raise ValueError(f"level {level}: should lie between 0 and 1, as 0.95 does")
+        raise ValueError(f"level is {level}: it should be between 0 and 1, such as 0.95")
     v, g = _check_values(values, groups)
     means = rate_draws(v[:, None], np.ones((len(v), 1), bool), g, n, seed, one_by_one=True)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
@@ -273,8 +273,8 @@ def bootstrap_interval(
 # %% ../nbs/internals/metrics.ipynb #d1eacd9b
 def resampling_unit(
     groups: np.ndarray | None,  # the identity of each image, or None where identities are unknown
-) -> str:  # a phrase to print beside an interval
-    "What `bootstrap_interval` draws when it is given these groups."
+) -> str:  # a phrase to print with an interval
+    "Say what `bootstrap_interval` resamples for these groups."
     return "images, since identities are unknown" if groups is None else "identities"
 
 # %% ../nbs/internals/metrics.ipynb #e45e5629
@@ -283,8 +283,8 @@ def metrics_table(
     truth: np.ndarray,  # (n, attributes), bool
     train_truth: np.ndarray,  # (images of the training split, attributes), bool: for the majority baseline
     attributes: list[str],  # their names, in the order of the columns
-) -> dict:  # images (a count), four numbers in [0, 1] named as the functions are, and per_attribute: {name: accuracy}
-    "Everything a run is judged by: accuracies, mean average precision, the baseline, and the accuracy by attribute."
+) -> dict:  # images (a count), four numbers in [0, 1] named after their functions, and per_attribute: {name: accuracy}
+    "Compute all metrics of a run: accuracies, mean average precision, the baseline, and the accuracy by attribute."
     names = list(attributes)
     by_attribute = attribute_accuracy(probabilities, truth)
     if len(names) != len(by_attribute):

@@ -1,4 +1,4 @@
-"""Every choice of a run, validated and named; and the recipes of the course by name.
+"""Every choice of a run, validated; and the named recipes of the course.
 
 Docs: https://celeba-nb.github.io/celeba_nb/internals/recipe.html.md"""
 
@@ -47,10 +47,10 @@ OLD_MODELS = {"celeba_nb.speed.SmallResNet": ("celeba_nb.model.ResNet", {"channe
 # %% ../nbs/internals/recipe.ipynb #setting
 def setting(
     group: str,  # the heading under which the command line's help lists it
-    default: Any,  # a value, or a function that makes one
-    absent: Any = ...,  # for a field that is added later: the value with which a run is what it was without the field
+    default: Any,  # a value, or a function that returns one
+    absent: Any = ...,  # for a field that is added later: the value with which a run is the same as without the field
     **details,  # for pydantic's Field: help (its description), and bounds such as ge=1
-):  # what a field of `Recipe` is set to
+):  # the default of a field of `Recipe`
     "Declare a field of a recipe."
     start = {"default_factory" if callable(default) else "default": default}
     extra = {"group": group} | ({} if absent is ... else {"absent": absent})
@@ -58,11 +58,11 @@ def setting(
 
 # %% ../nbs/internals/recipe.ipynb #arguments-type
 def _as_json(arguments):
-    "Arguments as they come back from a file."
+    "Convert arguments to the form in which they are read from a file."
     try:
         return json.loads(json.dumps(arguments, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"must hold what JSON can ({error})") from None
+        raise ValueError(f"must be serialisable as JSON ({error})") from None
 
 
 _Arguments = Annotated[dict, AfterValidator(_as_json)]  # keyword arguments of a network, loss or augmentation
@@ -76,32 +76,32 @@ class Recipe:
     train_images: PositiveInt | None = setting("Data", 1000, help="training images, drawn by the seed; None: all")
     valid_images: PositiveInt | None = setting("Data", None, help="validation images, the same for every seed; None: all")
     test_images: PositiveInt | None = setting("Data", None, help="test images, the same for every seed; None: all")
-    unlabeled_images: NonNegativeInt | None = setting("Data", 0, help="more training images, without labels; None: all others")
+    unlabeled_images: NonNegativeInt | None = setting("Data", 0, help="additional images without labels; None: all others")
     size: int = setting("Data", 128, ge=8, help="height and width of an image, in pixels")
     model: str = setting("Network", "celeba_nb.model.AttributeCNN", help="builds the network; called with size=...")
     model_args: _Arguments = setting("Network", dict, help="keyword arguments of model")
     loss: str = setting("Network", "celeba_nb.loop.bce", help="called with (net, x, y); a class is first called with (state)")
     loss_args: _Arguments = setting("Network", dict, help="keyword arguments of loss")
-    augment: str | None = setting("Data", None, help="called with (x, generator), gives a batch like x; None: nothing")
+    augment: str | None = setting("Data", None, help="called with (x, generator), returns a batch like x; None: none")
     augment_args: _Arguments = setting("Data", dict, help="keyword arguments of augment")
-    no_aug_epochs: NonNegativeInt = setting("Data", 0, help="last epochs of each cycle, in which images are not augmented")
+    no_aug_epochs: NonNegativeInt = setting("Data", 0, help="epochs without augmentation at the end of each cycle")
     optimizer: Literal["Adam", "AdamW", "SGD"] = setting("Optimiser", "Adam", help="a class of torch.optim")
     lr: float = setting("Optimiser", 0.001, gt=0, help="learning rate")
-    weight_decay: float = setting("Optimiser", 0.0, ge=0, help="pull of the weights towards 0")
-    schedule: Literal["constant", "cosine"] = setting("Optimiser", "constant", help="of the learning rate; cosine goes to 0")
-    warmup: NonNegativeInt = setting("Optimiser", 0, help="first steps, in which the learning rate rises to its full height")
-    cycles: PositiveInt = setting("Optimiser", 1, help="repetitions of the schedule; epochs are a multiple of it")
+    weight_decay: float = setting("Optimiser", 0.0, ge=0, help="strength of the weight decay")
+    schedule: Literal["constant", "cosine"] = setting("Optimiser", "constant", help="of the learning rate; cosine: down to 0")
+    warmup: NonNegativeInt = setting("Optimiser", 0, help="first steps of a cycle, in which the learning rate rises to lr")
+    cycles: PositiveInt = setting("Optimiser", 1, help="repetitions of the schedule; epochs must be a multiple of it")
     epochs: PositiveInt = setting("Optimiser", 5, help="passes over the training images")
-    valid_every: PositiveInt = setting("Optimiser", 1, help="epochs from one validation to the next; the last always has one")
-    batch_size: PositiveInt = setting("Optimiser", 32, help="images a step")
-    unlabeled_batch_size: NonNegativeInt = setting("Optimiser", 0, help="images without labels a step, besides")
+    valid_every: PositiveInt = setting("Optimiser", 1, help="epochs between validations; the last epoch always has one")
+    batch_size: PositiveInt = setting("Optimiser", 32, help="images per step")
+    unlabeled_batch_size: NonNegativeInt = setting("Optimiser", 0, help="additional images without labels per step")
     ema_decay: float = setting("Optimiser", 0.0, ge=0, lt=1, help="decay of the moving average of the weights; 0: none")
     device: str = setting("Machine", "auto", pattern=_DEVICE, help="cpu, cuda, cuda:1 or mps; auto: cuda, else cpu")
-    precision: Literal["auto", "float32", "bfloat16"] = setting("Machine", "auto", help="auto: bfloat16 where hardware has it")
-    memory_format: Literal["auto", "channels_last", "contiguous"] = setting("Machine", "auto", help="order of images in memory")
-    compile: bool = setting("Machine", False, help="let torch.compile translate the network first: for long runs on a card")
-    threads: PositiveInt | Literal["auto"] = setting("Machine", "auto", help="of the CPU; auto: as many as torch finds")
-    seed: NonNegativeInt = setting("Data", 0, help="draws training images, initial weights, order and augmentation")
+    precision: Literal["auto", "float32", "bfloat16"] = setting("Machine", "auto", help="auto: bfloat16 if in hardware")
+    memory_format: Literal["auto", "channels_last", "contiguous"] = setting("Machine", "auto", help="of images and weights")
+    compile: bool = setting("Machine", False, help="compile the network with torch.compile: for long runs on a GPU")
+    threads: PositiveInt | Literal["auto"] = setting("Machine", "auto", help="CPU threads; auto: torch's default")
+    seed: NonNegativeInt = setting("Data", 0, help="of training images, initial weights, order and augmentation")
 
     @property
     def cycle_epochs(self) -> int:
@@ -111,7 +111,7 @@ class Recipe:
     @model_validator(mode="wrap")
     @classmethod
     def _validate(cls, values, build):
-        "Validate the recipe on construction; one TrainingError names all that is wrong."
+        "Validate the recipe on construction; one TrainingError lists all problems."
         try:
             recipe = build(values)
             problems = [*_rule_problems(recipe)]
@@ -123,23 +123,23 @@ class Recipe:
 
 # %% ../nbs/internals/recipe.ipynb #rule-problems
 def _rule_problems(recipe):
-    "Yield a sentence for each rule about several fields that is broken."
+    "Yield a message for each broken rule about several fields."
     if recipe.epochs % recipe.cycles:
         yield f"epochs must be a multiple of cycles ({recipe.cycles}), not {recipe.epochs}"
     if (plain := recipe.no_aug_epochs * recipe.cycles) > recipe.epochs:
         yield f"no_aug_epochs times cycles must be at most epochs ({recipe.epochs}), not {plain}"
     if (recipe.unlabeled_images == 0) != (recipe.unlabeled_batch_size == 0):
-        yield "unlabeled_images and unlabeled_batch_size must both be 0, or both above"
+        yield "unlabeled_images and unlabeled_batch_size must both be 0, or both be above 0"
 
 # %% ../nbs/internals/recipe.ipynb #field-problems
 def _unknown(key, known):
-    "Say that a key is no field, and which one was probably meant."
+    "Say that a key isn't a field, and which field was probably meant."
     near = [OLD_FIELDS[key]] if key in OLD_FIELDS else difflib.get_close_matches(str(key), known, n=1)
     return f"unknown key {key!r}" + (f" (did you mean {near[0]!r}?)" if near else "")
 
 
 def _field_problems(cls, error):
-    "List a sentence for each field that pydantic refuses."
+    "List a message for each field that pydantic refuses."
     known, wanted, given = list(cls.__pydantic_fields__), {}, {}
     for one in error.errors(include_url=False):
         place, message = one["loc"][0], one["msg"]
@@ -162,12 +162,12 @@ _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
 def _is_ours(name):
-    "Whether a name is one of this package."
+    "Return whether a name refers to this package."
     return isinstance(name, str) and name.startswith("celeba_nb.")
 
 
 def _names_in(value, key=None):
-    "Yield every name that stands in a value, its lists and its dictionaries."
+    "Yield every name in a value, its lists and its dictionaries."
     if isinstance(value, str) and (key in ("model", "loss", "augment") or _DOTTED.fullmatch(value)):
         yield value
     elif isinstance(value, list):
@@ -183,19 +183,19 @@ def _names_in(value, key=None):
 def named_parts(
     recipe: Recipe,  # any
 ) -> list[str]:  # "celeba_nb.model.AttributeCNN" ...
-    "List what a recipe imports by name: network, loss, augmentation, and those in their arguments."
+    "List the names that a recipe imports: network, loss, augmentation, and those in their arguments."
     return [*_names_in(asdict(recipe))]
 
 
 def own_modules(
     recipe: Recipe,  # any
-) -> list[str]:  # such as "mylab"; empty where everything is in celeba_nb
-    "List the modules outside this package that a recipe names."
+) -> list[str]:  # such as "mylab"; empty if everything is in celeba_nb
+    "List the modules outside this package that a recipe refers to."
     return sorted({name.rpartition(".")[0] for name in named_parts(recipe) if not _is_ours(name)})
 
 # %% ../nbs/internals/recipe.ipynb #1f384b81
 def _is_part(thing):
-    "Whether a thing is made to stand in a recipe."
+    "Return whether an object may be used in a recipe."
     import torch
 
     if isinstance(thing, type):
@@ -207,8 +207,8 @@ def _is_part(thing):
 def check_names(
     recipe: Recipe,  # any
     allow: Iterable[str] = (),  # modules of your own code, such as "mylab"
-):  # TrainingError for a name that is neither in this package nor allowed: then nothing was imported
-    "Refuse a recipe that names what it should not."
+):  # TrainingError for a name that is neither in this package nor allowed; then nothing has been imported
+    "Refuse a recipe that refers to code that it may not use."
     names = named_parts(recipe)
     for name in names:
         if not any(name.startswith(f"{module}.") for module in ("celeba_nb", *allow)):
@@ -217,11 +217,11 @@ def check_names(
                                 f"code, allow it (--allow {module})")
     for name in filter(_is_ours, names):
         if not _is_part(import_object(name)):
-            raise TrainingError(f"recipe: {name!r} is no network, loss or augmentation")
+            raise TrainingError(f"recipe: {name!r} is not a network, loss or augmentation")
 
 # %% ../nbs/internals/recipe.ipynb #renamed
 def _renamed(value):
-    "A value of a recipe with today's names, however deep they stand."
+    "Replace old names in a value of a recipe, at any depth."
     if isinstance(value, str):
         return OLD_PATHS.get(value, value)
     if isinstance(value, list):
@@ -237,23 +237,23 @@ def _renamed(value):
 
 # %% ../nbs/internals/recipe.ipynb #e93fbdca
 def recipe_from_dict(
-    choices: dict,  # from a file: field names and values, today's or old ones
-    allow: Iterable[str] = (),  # modules of your own code that it may name
+    choices: dict,  # field names and values from a file, current or old
+    allow: Iterable[str] = (),  # modules of your own code that the recipe may use
 ) -> Recipe:  # TrainingError for an unknown key, a bad value, or a name that isn't allowed
-    "Make a recipe of what a file says."
+    "Make a recipe from the content of a file."
     if not isinstance(choices, dict):
-        raise TrainingError(f"recipe: names and values are wanted, not {choices!r}")
+        raise TrainingError(f"recipe: expected field names and values, not {choices!r}")
     if twice := [f"{old} and {new}" for old, new in OLD_FIELDS.items() if {old, new} <= choices.keys()]:
         raise TrainingError(f"recipe: {', '.join(twice)} are the same field: keep one of them")
     try:
         recipe = Recipe(**_renamed({OLD_FIELDS.get(key, str(key)): value for key, value in choices.items()}))
         check_names(recipe, allow)
-    except (RecursionError, TypeError) as error:  # arguments in arguments without end; a key that Python itself needs
+    except (RecursionError, TypeError) as error:  # arguments nested too deeply; a key that Python reserves
         raise TrainingError(f"recipe: {error}") from None
     return recipe
 
 # %% ../nbs/internals/recipe.ipynb #5bd35cf0
-THRESHOLD = 0.854  # of the validation accuracy: then the test accuracy is surely above
+THRESHOLD = 0.854  # validation accuracy at which the test accuracy is reliably above the target
 QUICKEST = {"model": "celeba_nb.model.ResNet", "model_args": {"channels": [16, 48, 96, 128]},
             "size": 64, "epochs": 8, "lr": 0.002, "schedule": "cosine",
             "optimizer": "AdamW", "weight_decay": 0.05, "augment": "celeba_nb.augment.random_flip"}  # of a Recipe
@@ -273,8 +273,8 @@ SUPERVISED = Recipe(
     ema_decay=0.995, epochs=40, valid_every=10)
 
 # %% ../nbs/internals/recipe.ipynb #e0713d30
-DROPOUT = {"drop": 0.3}  # of the network: the share of its last averages that training hides
-TEN_CROP = {"shift": 0.055}  # of FlipTTA: four more looks, 7 of 128 pixels away
+DROPOUT = {"drop": 0.3}  # of the network: the share of its pooled features that dropout hides in training
+TEN_CROP = {"shift": 0.055}  # of FlipTTA: four more views, shifted by 7 of 128 pixels
 UNLABELED = {"epochs": 80, "cycles": 2, "loss": "celeba_nb.few_labels.SelfTraining", "loss_args": {"steps": STRONG},
              "unlabeled_images": None, "unlabeled_batch_size": 96}  # of a Recipe: two generations, the second with a teacher
 

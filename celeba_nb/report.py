@@ -1,4 +1,4 @@
-"""One HTML file that opens anywhere: how good a trained network is, for which groups, how well calibrated, and how it was made.
+"""One HTML file about a trained network: how good it is, for which groups, how well calibrated, and how it was made.
 
 Docs: https://celeba-nb.github.io/celeba_nb/internals/report.html.md"""
 
@@ -24,29 +24,29 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from . import metrics
+from .audit import calibration_row, group_gaps
 from .core import TrainingError, write_atomically
 from .files import Labels, identities
-from .limits import calibration_row, group_gaps
 from .run import Run, choose_rows, load
 from .stats import bootstrap_counts
 from .style import STYLE, render
 
 # %% ../nbs/internals/report.ipynb #figure-svg
 CHART_COLORS = {"ink": "#1c2128", "soft": "#57606a", "edge": "#d5dbe1", "first": "#0a58b0", "second": "#b3470d",
-                "bad": "#a8221a"}  # the page's names for colours -> the colours that matplotlib draws with
+                "bad": "#a8221a"}  # name of the page's CSS variable -> the colour that matplotlib draws with
 _CHART_STYLE = STYLE | {
     "font.sans-serif": ["DejaVu Sans"], "font.size": 12, "lines.linewidth": 2,
     "grid.color": CHART_COLORS["edge"], "grid.alpha": 1, "axes.edgecolor": CHART_COLORS["edge"],
     "text.color": CHART_COLORS["ink"], "axes.labelcolor": CHART_COLORS["ink"], "xtick.labelcolor": CHART_COLORS["ink"],
     "ytick.labelcolor": CHART_COLORS["ink"], "xtick.bottom": False, "ytick.left": False, "legend.frameon": False,
-}  # matplotlib's settings: the course's look, in the page's colours
+}  # matplotlib's settings: the course's style, in the page's colours
 
 
 def figure_svg(
     figure: Figure,  # drawn with _CHART_STYLE and CHART_COLORS
-    alt: str,  # what the chart shows, in words
-) -> Markup:  # <svg>, for a page
-    "Write a figure as SVG text with an alt text, in the page's colours."
+    alt: str,  # description of the chart, for screen readers
+) -> Markup:  # the <svg> element
+    "Write a figure as SVG with an alt text, in the page's colours."
     with mpl.rc_context(_CHART_STYLE | {"svg.hashsalt": alt}):
         unmarked = dict.fromkeys(["Creator", "Date", "Format", "Type"])
         text = render(figure, "svg", metadata=unmarked, transparent=True).decode()
@@ -63,9 +63,9 @@ _LINE_STYLES = [{"color": CHART_COLORS["first"]}, {"color": CHART_COLORS["second
 def line_chart(
     lines: dict[str, tuple],  # name -> (x, y), each (n,); at most two lines
     x_label: str,  # below the chart
-    y_label: str,  # at its left
-    alt: str,  # what the chart shows, in words
-    diagonal: bool = False,  # draw x = y too
+    y_label: str,  # on its left
+    alt: str,  # description of the chart, for screen readers
+    diagonal: bool = False,  # also draw the line x = y
 ) -> Markup:  # <svg>, 360 units wide
     "Draw one or two lines."
     with mpl.rc_context(_CHART_STYLE):
@@ -84,8 +84,8 @@ def line_chart(
 def gap_chart(
     gaps: pd.DataFrame,  # one row per attribute: gap, low, high, as fractions; no NaN
     x_label: str,  # below the chart
-    alt: str,  # what the chart shows, in words
-) -> Markup:  # <svg>, 360 units wide, 20 units high for each row
+    alt: str,  # description of the chart, for screen readers
+) -> Markup:  # <svg>, 360 units wide, with 20 units of height per row
     "Draw gaps with their intervals, in percentage points."
     clear = (gaps["low"] > 0) | (gaps["high"] < 0)
     with mpl.rc_context(_CHART_STYLE | {"axes.grid.axis": "x", "axes.spines.left": False}):
@@ -104,26 +104,26 @@ def gap_chart(
 
 # %% ../nbs/internals/report.ipynb #baselines
 class Baselines(NamedTuple):
-    "What a network is compared with, and what its intervals resample."
+    "The baseline that a network is compared with, and the groups that its intervals resample."
 
-    majority: np.ndarray  # (test images, attributes): 1 where the majority says yes
-    majority_of: str  # whose majority it is, in words
-    identities: np.ndarray  # (test images,): the identity of each; where unknown, a number of its own
+    majority: np.ndarray  # (test images, attributes): 1 where the majority answer is yes
+    majority_of: str  # the labels from which it is computed, in words
+    identities: np.ndarray  # (test images,): the identity of each; if unknown, a different number for each image
     unit: str  # what is resampled, in words
-    identities_known: bool  # whether `identities` are people
+    identities_known: bool  # False if `identities` are only numbers of images
 
 
 def find_baselines(
     run: Run,  # a finished run
-    labels: Labels | None = None,  # the data it was trained on, if at hand; TrainingError for other data
+    labels: Labels | None = None,  # the data it was trained on, if available; TrainingError for different data
 ) -> Baselines:
-    "Take majority and identities from the data if given, else from the run itself."
+    "Get the majority and the identities from the data if given, else from the run itself."
     rows = run.predictions["test_rows"]
     if labels is None:
         majority = metrics.majority_guess(run.predictions["valid_truth"], len(rows))
         return Baselines(majority, "validation labels", np.arange(len(rows)), metrics.resampling_unit(None), False)
     if labels.fingerprint != run.data:
-        raise TrainingError(f"{labels.root} is not the data that this model was trained on: leave it out, or give the right one")
+        raise TrainingError(f"{labels.root} is not the data that this model was trained on: omit it, or give the right folder")
     train_truth = labels.attributes.to_numpy()[choose_rows(run.recipe, labels)["train"]]
     return Baselines(metrics.majority_guess(train_truth, len(rows)), "training labels", identities(labels, rows),
                      metrics.resampling_unit(labels.identity), labels.identity is not None)
@@ -138,10 +138,10 @@ def metric_intervals(
     probabilities: np.ndarray,  # (n, attributes), each in [0, 1]
     truth: np.ndarray,  # (n, attributes), bool
     groups: np.ndarray,  # (n,): the identity of each image
-    repeats: int = 200,  # resamplings, at least 1
+    repeats: int = 200,  # number of resamplings, at least 1
     seed: int = 0,  # of the random numbers, at least 0
 ) -> dict[str, tuple[float, float]]:  # name -> (low, high), 95%
-    "Bootstrap intervals of any metrics: resample identities and compute each metric again."
+    "Compute bootstrap intervals of any metrics: resample identities, and compute each metric again."
     codes, found = np.unique(groups, return_inverse=True)[1], []
     for counts in bootstrap_counts(np.random.default_rng(seed), codes.max() + 1, repeats):
         rows = np.repeat(np.arange(len(codes)), counts[codes].astype(int))
@@ -154,7 +154,7 @@ def metric_table(
     run: Run,  # a finished run
     baselines: Baselines,  # of this run
 ) -> pd.DataFrame:  # one row per metric of METRICS: value, low, high, baseline
-    "The metrics on the test images with their intervals, and those of never looking."
+    "Compute the metrics on the test images with their intervals, and those of the majority baseline."
     p, y = run.predictions["test"], run.predictions["test_truth"]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*left out of the mean")
@@ -167,7 +167,7 @@ def attribute_table(
     run: Run,  # a finished run
     baselines: Baselines,  # of this run
 ) -> pd.DataFrame:  # one row per attribute: yes, accuracy, majority, gain, low, high, recall, average_precision; NaN if undefined
-    "Accuracy, gain over the majority and recall of each attribute on the test images; the largest gain first."
+    "Compute accuracy, gain over the majority and recall of each attribute on the test images; largest gain first."
     p, y = run.predictions["test"], run.predictions["test_truth"]
     true_positives, _, _, false_negatives = metrics.confusion_counts(p, y)
     majority_right = (baselines.majority > 0.5) == y
@@ -181,7 +181,7 @@ def attribute_table(
     return table.sort_values("gain", ascending=False)
 
 # %% ../nbs/internals/report.ipynb #group-reports
-GROUPS = {"Male": ("not Male", "Male"), "Young": ("not Young", "Young")}  # attribute -> names of those without and with it
+GROUPS = {"Male": ("not Male", "Male"), "Young": ("not Young", "Young")}  # attribute -> names of the groups without and with it
 
 
 def group_report(
@@ -189,7 +189,7 @@ def group_report(
     baselines: Baselines,  # of this run
     attribute: str,  # a key of GROUPS
 ) -> dict:  # first, second: names; overall: accuracy in both (Series); gaps: recall in both, by attribute; chart
-    "Compare the test images without and with an attribute."
+    "Compare the test images without an attribute with those that have it."
     first, second = GROUPS[attribute]
     table = group_gaps([run], attribute, baselines.identities)
     gaps = table.iloc[1:].dropna().sort_values("gap")
@@ -203,14 +203,14 @@ def group_report(
 def format_fraction(
     value: float,  # a fraction; NaN if undefined
 ) -> str:
-    "A fraction in percent, one decimal."
+    "Format a fraction in percent, with one decimal."
     return "–" if np.isnan(value) else f"{100 * value:.1f}%"
 
 
 def format_points(
     value: float,  # a difference of fractions; NaN if undefined
 ) -> str:
-    "A difference of fractions in percentage points, with its sign."
+    "Format a difference of fractions in percentage points, with its sign."
     return "–" if np.isnan(value) else f"{100 * value:+.1f}".replace("-", "−")
 
 
@@ -218,13 +218,13 @@ def format_range(
     low: float,  # a fraction; NaN if undefined
     high: float,  # a fraction
 ) -> str:
-    "An interval of fractions in percent."
+    "Format an interval of fractions in percent."
     return "–" if np.isnan(low) else f"{100 * low:.1f} to {100 * high:.1f}%"
 
 # %% ../nbs/internals/report.ipynb #charts
 def learning_charts(
     history: pd.DataFrame,  # of a run
-    never_looking: float,  # the accuracy of the majority on the validation images
+    never_looking: float,  # accuracy of the majority baseline on the validation images
 ) -> dict[str, Markup]:  # losses, accuracies
     "Draw the learning curves."
     valid = history.dropna()  # the epochs after which the network was validated
@@ -242,9 +242,9 @@ def learning_charts(
 
 def calibration_chart(
     run: Run,  # a finished run
-    row: dict[str, float],  # of this run, as `calibration_row` gives it
+    row: dict[str, float],  # of this run, as returned by `calibration_row`
 ) -> Markup:
-    "Draw the calibration curve of the test images, as trained and with the temperature."
+    "Draw the calibration curve on the test images, as trained and with the temperature."
     p, y, name = run.predictions["test"], run.predictions["test_truth"], f"temperature {row['temperature']:.2f}"
     curves = {"as trained": metrics.calibration_curve(p, y)[:2],
               name: metrics.calibration_curve(metrics.rescale(p, row["temperature"]), y)[:2]}
@@ -260,7 +260,7 @@ _TEMPLATES.globals["range_percent"] = format_range
 
 # %% ../nbs/internals/report.ipynb #make-page
 def _how_made(run):
-    "What a run was made of: title -> names and values."
+    "Describe how a run was made: title -> names and values."
     return {"Recipe": asdict(run.recipe), "Machine": run.machine | {"seconds": f"{run.metrics['seconds']:,.0f}"},
             "Data": {"kind": run.kind or "unknown", "fingerprint": run.data, "run": run.id,
                      "test images": f"{len(run.predictions['test_truth']):,}"}}
@@ -269,9 +269,9 @@ def _how_made(run):
 def make_page(
     run: Run,  # a finished run
     name: str,  # the page's heading
-    labels: Labels | None = None,  # the data it was trained on, if at hand: for identities and the training labels
+    labels: Labels | None = None,  # the data it was trained on, if available: for identities and training labels
 ) -> str:  # HTML
-    "Make the page of a model."
+    "Make the report page of a model."
     baselines, truth = find_baselines(run, labels), run.predictions["test_truth"]
     attributes, calibration = attribute_table(run, baselines), calibration_row(run)
     never_looking = (run.predictions["valid_truth"] == baselines.majority[0]).mean()
@@ -286,15 +286,15 @@ def make_page(
 
 # %% ../nbs/internals/report.ipynb #write-report
 def write_report(
-    folder: Path,  # what `celeba-nb train --out` wrote; TrainingError if it is damaged
-    out: Path,  # the HTML file to write; its folder is made if need be
-    labels: Labels | None = None,  # the data it was trained on, if at hand
-    allow: tuple[str, ...] = (),  # modules of your own that its recipe may name, as `load` takes them
+    folder: Path,  # written by `celeba-nb train --out`; TrainingError if it is damaged
+    out: Path,  # the HTML file to write; its folder is created if necessary
+    labels: Labels | None = None,  # the data it was trained on, if available
+    allow: tuple[str, ...] = (),  # modules of your own that its recipe may use, as for `load`
 ) -> Path:  # out
-    "Write the page of a trained model."
+    "Write the report page of a trained model."
     folder, out = Path(folder), Path(out)
     if out.is_dir():
-        raise TrainingError(f"{out} is a folder: give the name of a file, such as {out / 'report.html'}")
+        raise TrainingError(f"{out} is a folder: give a file, such as {out / 'report.html'}")
     page = make_page(load(folder, allow), folder.resolve().name, labels)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, lambda file: file.write_text(page, encoding="utf-8"))

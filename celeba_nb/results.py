@@ -1,4 +1,4 @@
-"""A table of finished runs that grows run by run, on any machine.
+"""A table of finished runs in one file, to which any machine can add rows.
 
 Docs: https://celeba-nb.github.io/celeba_nb/internals/results.html.md"""
 
@@ -28,17 +28,17 @@ from .study import make_runs, plan_runs
 
 # %% ../nbs/internals/results.ipynb #ccb6cebe
 def flip_accuracy(
-    run: Run,  # a finished one
+    run: Run,  # a finished run
 ) -> float:  # in [0, 1]
-    "The test accuracy that a run would have, had it looked at each image both ways."
+    "Compute the test accuracy with flip test-time augmentation: the mean logit of each image and its mirror image."
     looks = [logit(run.predictions[key].astype(float).clip(1e-7, 1 - 1e-7)) for key in ("test", "test_mirrored")]
     return accuracy(expit(sum(looks) / 2), run.predictions["test_truth"])
 
 # %% ../nbs/internals/results.ipynb #f093051f
 def score_run(
-    run: Run,  # a finished one
+    run: Run,  # a finished run
 ) -> dict[str, float]:  # name -> a fraction in [0, 1]; losses in nats; seconds
-    "A run in one row: what it is chosen by, and what it is judged by."
+    "Summarise a run in one row: its validation metrics and its test metrics."
     valid, test = run.predictions["valid"], run.predictions["test"]
     truth, thresholds = run.predictions["test_truth"], tune_thresholds(valid, run.predictions["valid_truth"])
     tuned = np.where(test > thresholds, 1.0, 0.0)
@@ -52,27 +52,27 @@ def score_run(
 
 # %% ../nbs/internals/results.ipynb #pack
 def _pack(numbers, kind):
-    "Numbers as text."
+    "Encode numbers as text."
     return base64.b64encode(np.asarray(numbers, kind).tobytes()).decode()
 
 
 def _unpack(text, kind):
-    "The numbers that `_pack` made text of."
+    "Decode the numbers that `_pack` encoded."
     return np.frombuffer(base64.b64decode(text, validate=True), kind)
 
 # %% ../nbs/internals/results.ipynb #260699b1
 class ResultsTable:
-    "Finished runs in one CSV file, a row each with its right answers by test image; it grows run by run, on any machine."
+    "Finished runs in one CSV file: one row per run, with the number of right answers for each test image."
 
     def __init__(
         self,
-        path: Path,  # of the CSV file; it need not be there yet; DataError if it isn't such a table
+        path: Path,  # of the CSV file, which may not exist yet; DataError if it isn't a results table
     ):
         self.path, self.rows, self.right, self.groups = Path(path), pd.DataFrame(columns=["method", "seed"]), {}, None
         self.read()
 
     def read(self):
-        "Read the file, if it is there."
+        "Read the file if it exists."
         if self.path.exists():
             self.rows, self.right, self.groups = _read_table(self.path)
 
@@ -80,27 +80,27 @@ class ResultsTable:
         self,
         key: tuple[str, int],  # method, seed
         run: str,  # the run's id
-    ) -> bool:  # TrainingError if another run stands there
-        "Whether the table has the row of a run."
+    ) -> bool:  # TrainingError if the row belongs to a different run
+        "Return whether the table has the row of a run."
         if key not in self.right:
             return False
         row = self.rows[(self.rows["method"] == key[0]) & (self.rows["seed"] == key[1])].iloc[0]
         if row["run"] != run:
-            raise TrainingError(f"{self.path}: {key[0]!r} with seed {key[1]} is run {row['run']} ({row['precision']}), but run "
-                                f"{run} is asked for: its recipe has changed. Give the method another name, or remove the row")
+            raise TrainingError(f"{self.path}: {key[0]!r} with seed {key[1]} is run {row['run']} ({row['precision']}), not "
+                                f"run {run}: its recipe has changed. Rename the method, or remove the row")
         return True
 
     def image_accuracies(
         self,
-        method: str,  # one with a row
-        seeds: list[int],  # of its rows
+        method: str,  # with a row for each of the seeds
+        seeds: list[int],  # of the runs
     ) -> np.ndarray:  # (seeds, test images), in [0, 1]
-        "The share of right answers about each test image, by each run."
+        "Return the share of right answers for each test image and each run."
         return np.array([self.right[method, seed] for seed in seeds]) / self.rows["attributes"].iloc[0]
 
 # %% ../nbs/internals/results.ipynb #130c5053
 def _read_table(path):
-    "The rows, the right answers of each run, and the identity on each test image; or a DataError."
+    "Read the rows, the right answers of each run, and the identity of each test image; DataError if they are wrong."
     try:
         table = pd.read_csv(path, dtype={"run": str, "method": str})
         keys = list(zip(table["method"], table["seed"]))
@@ -110,20 +110,20 @@ def _read_table(path):
         wrong = [key for key in keys if len(right[key]) != len(groups)]
         wrong += [key for key, one, other in zip(keys, said, table["test_accuracy"]) if not np.isclose(one, other)]
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: no table of results ({error}); move it elsewhere to begin a new one") from None
+        raise DataError(f"{path}: not a results table ({error}); move it elsewhere to start a new one") from None
     if wrong or len(right) < len(table):
-        raise DataError(f"{path}: the row of {(wrong or keys)[0]} contradicts itself or another row; take it out")
+        raise DataError(f"{path}: the row of {(wrong or keys)[0]} contradicts itself or another row; remove it")
     return table, right, groups
 
 # %% ../nbs/internals/results.ipynb #grow-table-code
 @patch
 def add(
     self: ResultsTable,
-    key: tuple[str, int],  # method, seed: without a row
-    run: Run,  # a finished one
-    labels: Labels,  # of the whole data set; TrainingError if the table is of others
+    key: tuple[str, int],  # method, seed; TrainingError if it has a row already
+    run: Run,  # a finished run
+    labels: Labels,  # of the whole data set; TrainingError if the table is about other images
 ):
-    "Add a run's row, and write the file. Several processes may do so at once."
+    "Add a run's row and write the file; safe if several processes do so at once."
     name = hashlib.blake2b(bytes(self.path.resolve()), digest_size=6).hexdigest()
     with run_lock(cache_folder() / f"table-{name}", wait=True):
         self.read()  # another process may have added rows
@@ -135,10 +135,10 @@ def add(
 def _put(self: ResultsTable, key, run, labels):
     "Add a run's row."
     if key in self.right:
-        raise TrainingError(f"{self.path}: {key[0]!r} with seed {key[1]} has its row already; remove it to add another")
+        raise TrainingError(f"{self.path}: {key[0]!r} with seed {key[1]} already has a row; remove it to add another")
     groups = np.unique(identities(labels, run.predictions["test_rows"]), return_inverse=True)[1]
     if self.groups is not None and not np.array_equal(self.groups, groups):
-        raise TrainingError(f"{self.path} is of other data: choose another file for these images")
+        raise TrainingError(f"{self.path} belongs to other data: choose another file for these images")
     truth, about = run.predictions["test_truth"], {"precision": run.recipe.precision, "processor": run.machine["processor"]}
     right = np.rint(truth.shape[1] * image_accuracy(run.predictions["test"], truth)).astype(np.uint8)
     self.groups, self.right[key] = groups, right
@@ -150,19 +150,19 @@ def _put(self: ResultsTable, key, run, labels):
 def write(self: ResultsTable):
     "Write the file."
     right = [_pack(self.right[key], "u1") for key in zip(self.rows["method"], self.rows["seed"])]
-    groups = [_pack(self.groups, "<u4"), *[""] * (len(right) - 1)]  # they are the same for all rows
+    groups = [_pack(self.groups, "<u4"), *[""] * (len(right) - 1)]  # only once, since they are the same for all rows
     write_atomically(self.path, lambda file: self.rows.assign(right=right, groups=groups).to_csv(file, index=False))
 
 # %% ../nbs/internals/results.ipynb #364ec542
 def run_missing(
-    table: ResultsTable,  # gets the rows
+    table: ResultsTable,  # to which the rows are added
     recipes: dict[str, Recipe],  # method -> recipe; their seeds are replaced
-    seeds: list[int],  # at least 0 each; `range` will do
+    seeds: list[int],  # or a range; each at least 0
     labels: Labels,  # of the whole data set
     folder: Path,  # where finished runs are kept
     progress: bool = True,  # show a bar for each group of runs
-):  # TrainingError if the table has another run of such a method and seed
-    "Make the runs that a table lacks, all methods of one seed before the next seed."
+):  # TrainingError if the table has a different run for one of the methods and seeds
+    "Make the runs that are not in a table, all methods of one seed before the next seed."
     plan = plan_runs(recipes, seeds, labels)
     missing = [key for key, recipe in plan.items() if not table.has(key, run_id(recipe, labels.fingerprint))]
     for start in range(0, len(missing), cpu_count()):
@@ -172,7 +172,7 @@ def run_missing(
 
 # %% ../nbs/internals/results.ipynb #e4011ea3
 def _differences(table, methods):
-    "(seeds, images): how much better the first method is than the second, in the seeds that both have."
+    "Return (seeds, images): the first method's accuracy minus the second's, for the seeds that both have."
     seeds = [seed for seed in sorted(set(table.rows["seed"])) if all((method, seed) in table.right for method in methods)]
     minuend, subtrahend = (table.image_accuracies(method, seeds) for method in methods)
     return minuend - subtrahend
@@ -180,9 +180,9 @@ def _differences(table, methods):
 
 def paired_effects(
     table: ResultsTable,  # with some runs
-    effects: dict[str, tuple[str, str]],  # effect -> the method with it, and the one without
-) -> pd.DataFrame:  # a row an effect whose methods share a seed (TrainingError: none): test accuracy, interval, verdict
-    "Measure each change by all seeds that both methods have; corrected for the number of effects."
+    effects: dict[str, tuple[str, str]],  # effect -> the method with it, and the method without it
+) -> pd.DataFrame:  # one row per effect whose methods share a seed (TrainingError if none do): test accuracy, interval, verdict
+    "Measure each effect on all seeds that both methods have, and correct for the number of effects."
     found = {effect: differences for effect, methods in effects.items() if len(differences := _differences(table, methods))}
     if not found:
         raise TrainingError(f"{table.path} has no two of these methods with the same seed: make some runs first")

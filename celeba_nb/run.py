@@ -1,4 +1,4 @@
-"""Which images a run takes, what it leaves, and the folder that holds it.
+"""Which images a run uses, what it records, and the folder that stores the record.
 
 Docs: https://celeba-nb.github.io/celeba_nb/internals/run.html.md"""
 
@@ -35,19 +35,19 @@ from safetensors import SafetensorError
 from torch import nn
 
 from . import __version__
-from .architectures import without_download
 from .core import ATTRIBUTES, DamagedError, TrainingError, reading, writing
 from .data import Batches, draw_rows
 from .device import MEMORY_FORMATS, best_device, best_memory_format, best_precision, is_here
 from .files import Labels
 from .images import RESIZE
 from .metrics import accuracy
+from .pretrained import without_download
 from .recipe import OLD_FIELDS, OLD_MODELS, OLD_PATHS, Recipe, own_modules, recipe_from_dict
 from .state import State, image_losses, make_net
 
 # %% ../nbs/internals/run.ipynb #594b67f4
 def _other_rows(recipe, labels, drawn):
-    "Rows of the training split that were not drawn, as many as the recipe wants."
+    "Choose rows of the training split that were not drawn, as many as the recipe asks for."
     if recipe.unlabeled_images == 0:
         return drawn[:0]
     others = np.setdiff1d(labels.rows("train"), drawn)
@@ -55,13 +55,13 @@ def _other_rows(recipe, labels, drawn):
         return others
     if recipe.unlabeled_images > len(others):
         raise TrainingError(f"recipe: unlabeled_images is {recipe.unlabeled_images:,}, but besides the {len(drawn):,} labelled "
-                            f"ones the training split has {len(others):,}")
+                            f"ones the training split has only {len(others):,}")
     return np.sort(np.random.default_rng(recipe.seed).permutation(others)[: recipe.unlabeled_images])
 
 
 def choose_rows(
     recipe: Recipe,  # every choice of the run
-    labels: Labels,  # of the whole data set; TrainingError or DataError if it has too few images
+    labels: Labels,  # of the whole data set; TrainingError or DataError if it doesn't have enough images
 ) -> dict[str, np.ndarray]:  # rows of `labels` for "train", "unlabeled", "valid" and "test"
     "Choose the images of a run: training images drawn by the seed, validation and test images the same for all seeds."
     drawn = draw_rows(labels, "train", recipe.train_images, seed=recipe.seed)
@@ -76,8 +76,8 @@ def choose_rows(
 def resolve(
     recipe: Recipe,  # every choice of the run
     labels: Labels,  # of the whole data set
-) -> Recipe:  # without None or "auto"; TrainingError if its device isn't here
-    "Settle what a recipe leaves open, for these labels and this machine."
+) -> Recipe:  # without None or "auto"; TrainingError if this machine doesn't have its device
+    "Resolve what a recipe leaves open, for these labels and this machine."
     counts = {f"{split}_images": len(rows) for split, rows in choose_rows(recipe, labels).items()}
     device = best_device() if recipe.device == "auto" else recipe.device
     if not is_here(device):
@@ -88,12 +88,12 @@ def resolve(
 
 # %% ../nbs/internals/run.ipynb #c2e1d20e
 def _hash(choices, data):
-    "16 hexadecimal digits for choices and data."
+    "Hash choices and data to 16 hexadecimal digits."
     return hashlib.sha256(json.dumps([choices, data], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _identity(recipe):
-    "The choices that name a run."
+    "Return the choices that determine a run's id."
     extra = {name: field.json_schema_extra or {} for name, field in recipe.__pydantic_fields__.items()}
     return {name: value for name, value in asdict(recipe).items() if extra[name].get("absent", ...) != value}
 
@@ -102,12 +102,12 @@ def run_id(
     recipe: Recipe,  # resolved
     data: str,  # the fingerprint of the labels
 ) -> str:  # 16 hexadecimal digits
-    "Name a run by the hash of its recipe and its data."
+    "Return the id of a run: a hash of its recipe and its data."
     return _hash(_identity(recipe), data)
 
 # %% ../nbs/internals/run.ipynb #old-run-ids
 def _old_forms(value):
-    "List every form in which an earlier version wrote a value."
+    "List every form in which earlier versions wrote a value."
     if isinstance(value, str):
         return [old for old, new in OLD_PATHS.items() if new == value] or [value]
     if isinstance(value, list):
@@ -129,7 +129,7 @@ def old_run_ids(
     recipe: Recipe,  # resolved
     data: str,  # the fingerprint of the labels
 ) -> list[str]:  # ids, in no particular order
-    "List the ids under which earlier versions kept the same run."
+    "List the ids that earlier versions gave to the same run."
     old_names = {new: old for old, new in OLD_FIELDS.items()}
     ids = []
     for form in _old_forms(_identity(recipe)):
@@ -145,13 +145,13 @@ def processor() -> str:
     return found[1] if found else platform.processor()
 
 
-def command_line() -> str:  # as one would type it
-    "Get the command that this process was started with."
+def command_line() -> str:  # quoted for a shell
+    "Get the command that started this process."
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def describe_machine() -> dict[str, str]:  # name -> value
-    "Describe what a run is made with: versions, processor, command."
+    "Describe the machine and the software: versions, processor, command."
     versions = {"celeba_nb": __version__, "python": platform.python_version(), "torch": torch.__version__,
                 "torchvision": version("torchvision"), "numpy": np.__version__}
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
@@ -162,7 +162,7 @@ def describe_machine() -> dict[str, str]:  # name -> value
 def data_kind(
     labels: Labels,  # of the whole data set
 ) -> str:  # "drawn" (by celeba_nb.sketch), "CelebA" (its 40 official columns) or "own"
-    "Tell what kind of data labels are of."
+    "Determine what kind of data the labels describe."
     if labels.root is None or (Path(labels.root) / "sketch.json").exists():  # `label_faces` draws faces without a folder
         return "drawn"
     return "CelebA" if list(labels.attributes) == list(ATTRIBUTES) else "own"
@@ -170,18 +170,18 @@ def data_kind(
 # %% ../nbs/internals/run.ipynb #f6a4ec16
 @dataclass
 class Run:
-    "What a training leaves: one folder holds it."
+    "The record of a finished run, which is stored in one folder."
 
     recipe: Recipe  # resolved
     data: str  # the fingerprint of the labels it was trained on
-    history: pd.DataFrame  # a row an epoch: epoch, train_loss, valid_loss, valid_accuracy
+    history: pd.DataFrame  # one row per epoch: epoch, train_loss, valid_loss, valid_accuracy
     predictions: Mapping[str, np.ndarray]  # "valid", "test", "test_mirrored": probabilities (n, k); truth, rows, losses
-    metrics: dict[str, float]  # the run in a few numbers
+    metrics: dict[str, float]  # as `run_metrics` returns them
     weights: dict[str, torch.Tensor] | None = None  # None: not kept
-    machine: dict = field(default_factory=describe_machine)  # versions and processor, as `describe_machine` gives them
+    machine: dict = field(default_factory=describe_machine)  # as `describe_machine` returns it
     attributes: tuple[str, ...] = ATTRIBUTES  # the k attributes' names, in the order of the logits
-    kind: str | None = None  # of the data: "drawn", "CelebA" or "own"; None: an older record, which doesn't say
-    temperature: float | None = None  # that the logits are divided by, above 0; None: not fitted
+    kind: str | None = None  # of the data: "drawn", "CelebA" or "own"; None: unknown, in an older record
+    temperature: float | None = None  # by which the logits are divided, above 0; None: not fitted
     thresholds: list[float] | None = None  # k probabilities, in [0, 1], above which the answer is yes; None: 0.5 for all
 
     @property
@@ -190,7 +190,7 @@ class Run:
         return run_id(self.recipe, self.data)
 
     def _new_net(self):
-        "The network with whatever weights come; TrainingError if the run's weights don't fit into it."
+        "Build the network with arbitrary weights; TrainingError if the run's weights don't fit into it."
         with torch.random.fork_rng(devices=[]), without_download():
             net = make_net(self.recipe)
         shapes = [{key: tuple(value.shape) for key, value in weights.items()} for weights in (net.state_dict(), self.weights)]
@@ -200,13 +200,13 @@ class Run:
 
     def net(
         self,
-        device: str = "cpu",  # where it is to answer, wherever it was trained
+        device: str = "cpu",  # of the network, whatever it was trained on
     ) -> nn.Module:  # in evaluation mode; TrainingError if the weights were not kept
         "Build the trained network."
         if self.weights is None:
-            raise TrainingError(f"run {self.id}: its weights were not kept; train it again with weights kept")
-        if not own_modules(self.recipe):  # who knows what a recipe from a file asks for
-            with torch.device("meta"):  # only shapes, and no memory
+            raise TrainingError(f"run {self.id}: its weights were not kept; train it again and keep them (weights=True)")
+        if not own_modules(self.recipe):  # a recipe from a file could describe a huge network
+            with torch.device("meta"):  # only shapes, no memory
                 self._new_net()
         net = self._new_net()
         net.load_state_dict(self.weights)
@@ -214,10 +214,10 @@ class Run:
 
 # %% ../nbs/internals/run.ipynb #2fc8873e
 def run_metrics(
-    state: State,  # of the run, as it is
+    state: State,  # of the run
     predictions: dict[str, np.ndarray],  # of the finished run
 ) -> dict[str, float]:  # accuracies as fractions, losses in nats
-    "Sum a run up in a few numbers."
+    "Summarise a run in a few numbers."
     last = state.history[-1]
     return {
         "train_loss": last["train_loss"],
@@ -231,11 +231,11 @@ def run_metrics(
 
 
 def finish(
-    state: State,  # of the run, as it is
+    state: State,  # of the run
     batches: dict[str, Batches],  # "valid" and "test"
     labels: Labels,  # of the whole data set
 ) -> Run:
-    "Predict for the validation and the test images, and gather what a run leaves."
+    "Predict the validation and test images, and assemble the record of the run."
     net, recipe, valid = state.eval_net, state.recipe, state.valid_logits
     logits = {"valid": state.process.logits(net, batches["valid"], recipe) if valid is None else valid}
     logits["test"] = state.process.logits(net, batches["test"], recipe)
@@ -251,15 +251,15 @@ def finish(
                attributes=tuple(labels.attributes), kind=data_kind(labels))
 
 # %% ../nbs/internals/run.ipynb #613f020c
-FORMAT = 3  # of a run's folder; 1 and 2 had older names in the recipe and checksums in a file of their own, and are still read
-_PREPARED = {"channels": "RGB", "resize": RESIZE, "values": "pixel / 127.5 - 1"}  # how a network gets its images
+FORMAT = 3  # of a run's folder; 1 and 2, which are still read, have older names in the recipe and a separate file of checksums
+_PREPARED = {"channels": "RGB", "resize": RESIZE, "values": "pixel / 127.5 - 1"}  # how images are prepared for the network
 FILES = ("metrics.json", "history.csv", "predictions.npz", "weights.safetensors")  # of a run's folder, besides recipe.json
 
 
 def describe_run(
-    run: Run,  # a finished one
-) -> dict:  # what JSON can hold
-    "Describe all that one must know to use or to repeat a run, besides its numbers and weights."
+    run: Run,  # a finished run
+) -> dict:  # serialisable as JSON
+    "Describe everything needed to use or repeat a run, except its numbers and weights."
     return {"format": FORMAT, "recipe": asdict(run.recipe), "modules": list(own_modules(run.recipe)), "data": run.data,
             "kind": run.kind, "attributes": list(run.attributes), "prepared": _PREPARED, "temperature": run.temperature,
             "thresholds": run.thresholds, "machine": run.machine}
@@ -267,9 +267,9 @@ def describe_run(
 
 def record_digest(
     folder: Path,  # of a run
-    about: dict,  # what its recipe.json holds; its own digest doesn't count
+    about: dict,  # content of its recipe.json; the digest in it is ignored
 ) -> str:  # 64 hexadecimal digits
-    "Compute the digest over a run's folder, one block of a file at a time."
+    "Compute the digest of a run's folder."
     rest = {key: value for key, value in about.items() if key != "digest"}
     digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
     for name in about["files"]:
@@ -279,9 +279,9 @@ def record_digest(
 
 
 def write_run(
-    run: Run,  # a finished one
+    run: Run,  # a finished run
     folder: Path,  # an empty folder
-    weights: bool,  # write weights.safetensors too
+    weights: bool,  # also write weights.safetensors
 ):
     "Write the files of a run; recipe.json comes last."
     (folder / "metrics.json").write_text(json.dumps(run.metrics, indent=2))
@@ -294,11 +294,11 @@ def write_run(
     (folder / "recipe.json").write_text(json.dumps(about, indent=2))
 
 # %% ../nbs/internals/run.ipynb #d715146f
-_AGAIN = "fetch the folder again, or train again"  # what to do about a damaged run
+_AGAIN = "fetch the folder again, or train again"  # advice for a damaged run
 
 
 def _read(path, reader):
-    "What a reader finds in a file of a run: DamagedError if it isn't a run's, TrainingError if it can't be read or used."
+    "Call a reader on a file of a run; DamagedError if the content is wrong, TrainingError if it can't be read or used."
     with reading(path):
         try:
             return reader(path)
@@ -311,7 +311,7 @@ def _read(path, reader):
 
 
 def _read_about(path):
-    "What `recipe.json` holds, in the shape of the newest format."
+    "Read `recipe.json`, converted to the current format."
     about = json.loads(path.read_text())
     if type(about["format"]) is not int or about["format"] < 1:
         raise ValueError(f"format {about['format']!r}")
@@ -353,22 +353,22 @@ def _check_digest(folder, about):
     if about["format"] < FORMAT:
         return _check_old_sums(folder, about)
     for name in about["files"]:
-        if not _read(folder / name, Path.is_file):  # not a device that never ends
+        if not _read(folder / name, Path.is_file):  # a device could be read endlessly
             raise DamagedError(f"{folder} holds no run: {name} is missing")
     if _read(folder / "recipe.json", lambda path: record_digest(folder, about)) != about["digest"]:
         raise DamagedError(f"{folder}: one of {', '.join(['recipe.json', *about['files']])} is not as it was written "
                            f"(the digest differs): {_AGAIN}")
 
 # %% ../nbs/internals/run.ipynb #a145e41c
-LARGEST_RECORD = 1_000_000_000  # bytes of a run's predictions: all of CelebA's have 20 million
-_KINDS = {"f": "decimal numbers", "b": "yes or no", "i": "whole numbers"}  # of an array, by NumPy's letter
+LARGEST_RECORD = 1_000_000_000  # bytes of a run's predictions; those for CelebA have 20 million
+_KINDS = {"f": "floats", "b": "booleans", "i": "integers"}  # kind of an array, by NumPy's letter
 
 
 def array_shapes(
     recipe: Recipe,  # resolved
     k: int,  # attributes
 ) -> dict[str, tuple]:  # name of an array of the predictions -> (letter of its kind, shape)
-    "Tell what a run's predictions are made of."
+    "List the arrays of a run's predictions, with their kinds and shapes."
     shapes = {}
     for split, keys in {"valid": ["valid"], "test": ["test", "test_mirrored"]}.items():
         n = getattr(recipe, f"{split}_images")
@@ -378,12 +378,12 @@ def array_shapes(
 
 
 class StoredPredictions(Mapping):
-    "The arrays of a predictions.npz, each read and verified when it is asked for."
+    "The arrays of a predictions.npz file, each read and verified when it is accessed."
 
     def __init__(
         self,
         path: Path,  # of the file
-        shapes: dict[str, tuple],  # as `array_shapes` gives them
+        shapes: dict[str, tuple],  # as returned by `array_shapes`
     ):
         self.path, self.shapes = path, shapes
 
@@ -393,20 +393,20 @@ class StoredPredictions(Mapping):
     def __len__(self):
         return len(self.shapes)
 
-    def __getitem__(self, key: str) -> np.ndarray:  # DamagedError if it isn't a run's; TrainingError if it can't be read
+    def __getitem__(self, key: str) -> np.ndarray:  # DamagedError if its content is wrong; TrainingError if it can't be read
         array, (kind, shape) = _read(self.path, lambda path: _read_array(path, key)), self.shapes[key]
         problem = ""
         if (array.dtype.kind, array.shape) != (kind, shape):
-            problem = f"{key}: there should be {_KINDS[kind]} of the shape {shape}"
+            problem = f"{key}: expected {_KINDS[kind]} of the shape {shape}"
         elif key in ("valid", "test", "test_mirrored") and not ((0 <= array) & (array <= 1)).all():
-            problem = f"{key} holds numbers that are no probabilities"
+            problem = f"{key} has numbers that are not probabilities"
         if problem:
             raise DamagedError(f"{self.path}: damaged ({problem}): {_AGAIN}")
         return array
 
 
 def _read_array(path, key):
-    "One array of a file; no objects, and not more of them than a run has."
+    "Read one array of a file, without pickles and up to a limit of size."
     with zipfile.ZipFile(path) as archive:
         size = sum(member.file_size for member in archive.infolist())
     if size > LARGEST_RECORD:
@@ -416,17 +416,17 @@ def _read_array(path, key):
 
 # %% ../nbs/internals/run.ipynb #weights-code
 def _read_weights(path):
-    "Weights by name; a pickle isn't opened, since it could run code."
-    open(path, "rb").close()  # the library tells a file without rights from a damaged one on some systems only
+    "Read weights by name; a pickle isn't opened, since it could run code."
+    open(path, "rb").close()  # on some systems, the library doesn't tell a file without permission from a damaged one
     try:
         return safetensors.torch.load_file(path)
     except SafetensorError as error:
-        raise DamagedError(f"{path}: not in the safetensors format ({error}). Another one, such as a pickle, isn't opened, "
+        raise DamagedError(f"{path}: not in the safetensors format ({error}). Another format, such as a pickle, isn't opened, "
                            "since it could run code") from None
 
 
 def _renamed(weights, recipe):
-    "Weights of format 1 or 2 under today's names: the old SmallResNet had a layer without weights in third place."
+    "Rename the weights of formats 1 and 2: the old SmallResNet had a third layer without weights."
     if weights is None or "celeba_nb.speed.SmallResNet" not in json.dumps(recipe):
         return weights
     return {re.sub(r"\bbody\.(\d+)", lambda m: f"body.{int(m[1]) - (int(m[1]) > 2)}", key, count=1): value
@@ -437,25 +437,25 @@ _HISTORY = ("epoch", "train_loss", "valid_loss", "valid_accuracy")
 
 
 def _read_history(path):
-    "A table of numbers: the last row without a gap."
+    "Read the history: a table of numbers, whose last row has no gap."
     history = pd.read_csv(path)
     if list(history) != list(_HISTORY) or not all(kind.kind in "if" for kind in history.dtypes) \
             or not len(history) or history.iloc[-1].isna().any():
-        raise ValueError(f"a history has rows, the last one without a gap, and the columns {', '.join(_HISTORY)}, all numbers")
+        raise ValueError(f"the history must have rows, the last without a gap, and numeric columns {', '.join(_HISTORY)}")
     return history
 
 
 def _read_metrics(path):
-    "Numbers by name."
+    "Read the metrics: numbers by name."
     metrics = json.loads(path.read_text())
     if not isinstance(metrics, dict) or not all(type(value) in (int, float) for value in metrics.values()) \
             or "seconds" not in metrics:
-        raise ValueError("metrics have names and numbers, the seconds among them")
+        raise ValueError("the metrics must have names and numbers, and include seconds")
     return metrics
 
 # %% ../nbs/internals/run.ipynb #069949df
 def _read_recipe(path, about, allow):
-    "The recipe of a record that this version can use."
+    "Read the recipe of a record, and refuse one that this version can't use."
     if about["prepared"] != _PREPARED:
         raise TrainingError(f"{path}: images prepared as {about['prepared']}, but this version of celeba_nb does {_PREPARED}")
     try:
@@ -465,10 +465,10 @@ def _read_recipe(path, about, allow):
 
 
 def load(
-    folder: Path,  # as `save` wrote it
-    allow: tuple[str, ...] = (),  # modules of your own that its recipe may name, such as "mylab": their code is run
-    whole: bool = True,  # False: without weights, and predictions are read when they are asked for
-) -> Run:  # DamagedError if it isn't what was written; TrainingError if it can't be read or used
+    folder: Path,  # written by `save`
+    allow: tuple[str, ...] = (),  # modules of your own that its recipe may use, such as "mylab"; their code is run
+    whole: bool = True,  # False: without weights, and predictions are read when they are accessed
+) -> Run:  # DamagedError if its content has changed; TrainingError if it can't be read or used
     "Read a run from its folder."
     folder = Path(folder)
     if folder.is_file():
@@ -486,12 +486,12 @@ def load(
 
 
 def load_wanted(
-    folder: Path,  # that holds a run
-    recipe: Recipe,  # resolved: the one that is wanted; its own modules are allowed
+    folder: Path,  # of a run
+    recipe: Recipe,  # resolved, of the run that is expected; its own modules are allowed
     data: str,  # the fingerprint of the labels
-    whole: bool = True,  # as `load` takes it
-) -> Run:  # TrainingError if the folder holds another one; else as `load` raises them
-    "Read the run of this recipe and these data, and no other."
+    whole: bool = True,  # as for `load`
+) -> Run:  # TrainingError if the folder holds another run; otherwise errors as for `load`
+    "Read a run, and check that it is the one of this recipe and these data."
     run = load(folder, own_modules(recipe), whole)
     wanted, found = ({"data": of, **asdict(one)} for one, of in ((recipe, data), (run.recipe, run.data)))
     other = [key for key in wanted if json.dumps(wanted[key]) != json.dumps(found[key])]
@@ -502,18 +502,18 @@ def load_wanted(
 
 # %% ../nbs/internals/run.ipynb #3dbddee5
 def is_free(
-    folder: Path,  # of a run; TrainingError if it can't be looked into
+    folder: Path,  # of a run; TrainingError if it can't be read
 ) -> bool:
-    "Tell whether a folder is not there, or empty."
+    "Return whether a folder doesn't exist or is empty."
     with reading(folder):
         return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 
 def _move_to(unfinished, folder, run):
-    "Move a run's folder to its place, unless the same run is there already."
+    "Move a run's folder to its final place, unless the same run is there already."
     try:
         with suppress(OSError):
-            folder.rmdir()  # only an empty one
+            folder.rmdir()  # succeeds only if it is empty
         os.replace(unfinished, folder)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EACCES, errno.ENOTDIR) or not folder.exists():
@@ -522,11 +522,11 @@ def _move_to(unfinished, folder, run):
 
 
 def save(
-    run: Run,  # a finished one
-    folder: Path,  # made; if the same run is there already, it stays; TrainingError if another one is there
-    weights: bool = True,  # keep the weights too
+    run: Run,  # a finished run
+    folder: Path,  # created; if the same run is there already, it stays; TrainingError if another run is there
+    weights: bool = True,  # also save the weights
 ):
-    "Write a run as one folder, which is there whole or not at all."
+    "Write a run to a folder, which is either complete or not there."
     folder = Path(folder)
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""People with CelebA's rates and correlations, drawn and written in CelebA's own folder layout
+"""Drawn faces with CelebA's attribute frequencies and correlations, in CelebA's folder layout
 
 Docs: https://celeba-nb.github.io/celeba_nb/internals/sketch.html.md"""
 
@@ -26,7 +26,7 @@ from .drawing import Face, draw
 from .files import InMemoryImages, Labels
 
 # %% ../nbs/internals/sketch.ipynb #c266455c
-# Causes before effects. A line: an attribute, its log-odds, and what attributes above it add to them.
+# Causes come before effects. Each line: an attribute, its log-odds, and what attributes above it add to them.
 ATTRIBUTE_MODEL = """
 Male -0.4
 Young +1.9 -1.4 Male
@@ -78,7 +78,7 @@ def _attribute_model() -> tuple:  # 40 pairs (attribute, {"": log-odds, cause: w
     return tuple((r[0], {"": float(r[1])} | {c: float(w) for w, c in zip(r[2::2], r[3::2])}) for r in rows)
 
 # %% ../nbs/internals/sketch.ipynb #beba94cc
-# How much of an attribute's chance belongs to the person (1: always the same) and not to the picture (0).
+# The share of an attribute's variation that belongs to the person (1: the same in all pictures), not to the picture (0).
 IDENTITY_SHARE = dict.fromkeys(ATTRIBUTES, 0.5) | dict(
     Male=1.0, Young=0.8, Big_Nose=0.8, Pointy_Nose=0.8, Big_Lips=0.8, Oval_Face=0.7, Chubby=0.8, Bald=0.8,
     Narrow_Eyes=0.5, Black_Hair=0.7, Blond_Hair=0.7, Brown_Hair=0.7, Gray_Hair=0.8, Pale_Skin=0.7,
@@ -89,9 +89,9 @@ IDENTITY_SHARE = dict.fromkeys(ATTRIBUTES, 0.5) | dict(
 # %% ../nbs/internals/sketch.ipynb #4c682d70
 def sample_attributes(
     person: np.ndarray,  # (n, 40) standard normal numbers, the same for all pictures of a person
-    image: np.ndarray,  # (n, 40) standard normal numbers, fresh for each picture
+    image: np.ndarray,  # (n, 40) standard normal numbers, different for each picture
 ) -> np.ndarray:  # (n, 40) bool, columns as in ATTRIBUTES
-    "Sample attributes with CelebA's rates and main correlations: each given the ones above it in the model."
+    "Sample attributes with CelebA's frequencies and main correlations, each given those above it in the model."
     share = np.array([IDENTITY_SHARE[name] for name in ATTRIBUTES])
     chance = np.sqrt(share) * person + np.sqrt(1 - share) * image
     has = {"": np.ones(len(chance))}
@@ -102,7 +102,7 @@ def sample_attributes(
 
 # %% ../nbs/internals/sketch.ipynb #763c4195
 def _skin_tones(nature: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    "Tones from 0 (light) to 1 (dark), (people,), for each person's (people, 40) chances; fair hair and dark skin seldom meet."
+    "Draw tones from 0 (light) to 1 (dark), (people,), given each person's random numbers; fair hair with dark skin is rare."
     fair = (nature[:, ATTRIBUTES.index("Black_Hair")] - nature[:, ATTRIBUTES.index("Blond_Hair")]) / np.sqrt(2)
     return ndtr(0.8 * rng.standard_normal(len(nature)) - 0.6 * fair) ** 1.6
 
@@ -113,8 +113,8 @@ FACES_PER_PERSON = 5  # on average
 def plan_faces(
     counts: tuple,  # images of train, valid and test
     seed: int = 0,  # at least 0
-) -> list:  # one Face a picture, in the order of the file numbers
-    "Decide who is in each picture; no person is in two splits."
+) -> list:  # one Face per picture, in the order of the file numbers
+    "Decide which person is in each picture; no person is in two splits."
     total, people = sum(counts), [max(1, round(n / FACES_PER_PERSON)) for n in counts]
     rng = np.random.default_rng([seed, 1])
     starts = np.cumsum([0, *people])
@@ -138,32 +138,32 @@ def encode(
 def draw_all(
     faces: list[Face],  # what to draw
     progress: bool = False,  # show a progress bar
-) -> Iterator[bytes]:  # a JPEG each, in the order of the faces
-    "Draw many faces on all cores and encode them."
+) -> Iterator[bytes]:  # one JPEG per face, in the same order
+    "Draw many faces on all cores, and encode them."
     calls, workers = [delayed(encode)(face) for face in faces], min(cpu_count(), 1 + len(faces) // 200)
     done = Parallel(workers, return_as="generator", idle_worker_timeout=60)(calls)
     yield from progress_bar(done, total=len(faces), desc="drawing faces", unit=" faces", show=progress)
 
 # %% ../nbs/internals/sketch.ipynb #747aafc3
 def _save_faces(faces: list, folder: Path, progress: bool = True):
-    "Draw all faces: 000001.jpg, 000002.jpg ..."
+    "Draw all faces to files 000001.jpg, 000002.jpg ..."
     for i, data in enumerate(draw_all(faces, progress), 1):
-        (folder / f"{i:06d}.jpg").write_bytes(data)  # by Python: Pillow doesn't notice a disk that takes half a file
+        (folder / f"{i:06d}.jpg").write_bytes(data)  # written by Python, since Pillow may not notice a full disk
 
 
 def _labels(faces: list, seed: int, label_noise: float) -> np.ndarray:
-    "(n, 40) bool: what the files will say, true but for the noise."
+    "Return the labels for the files, (n, 40) bool: the truth, with some labels flipped."
     labels = np.array([[name in face for name in ATTRIBUTES] for face in faces])
     return labels ^ (np.random.default_rng([seed, 2]).random(labels.shape) < label_noise)
 
 
 def _write_lines(path: Path, lines: list):
-    "A text file with one line each."
+    "Write lines to a text file."
     path.write_text("\n".join(lines) + "\n", newline="\n")
 
 
 def _write_tables(folder: Path, faces: list, labels: np.ndarray, counts: tuple):
-    "Attributes, partition and identities, as CelebA has them."
+    "Write attributes, partition and identities in CelebA's format."
     files = [f"{i:06d}.jpg" for i in range(1, len(faces) + 1)]
     rows = [f"{file} " + " ".join(f"{v:2d}" for v in np.where(row, 1, -1)) for file, row in zip(files, labels)]
     _write_lines(folder / "list_attr_celeba.txt", [str(len(rows)), " ".join(ATTRIBUTES), *rows])
@@ -172,7 +172,7 @@ def _write_tables(folder: Path, faces: list, labels: np.ndarray, counts: tuple):
 
 # %% ../nbs/internals/sketch.ipynb #a6cab4e6
 def _write_set(folder: Path, counts: tuple, seed: int, label_noise: float, progress: bool):
-    "The four parts of the layout, and how to draw the faces again."
+    "Write the four parts of the layout, and the arguments to draw the faces again."
     faces = plan_faces(counts, seed)
     (folder / "img_align_celeba").mkdir(parents=True)
     _save_faces(faces, folder / "img_align_celeba", progress)
@@ -182,23 +182,23 @@ def _write_set(folder: Path, counts: tuple, seed: int, label_noise: float, progr
 
 # %% ../nbs/internals/sketch.ipynb #4690ae39
 def _check_arguments(root: Path, train: int, valid: int, test: int, label_noise: float):
-    "Refuse arguments that make_sketch can't fulfil."
+    "Refuse invalid arguments of make_sketch."
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise FileExistsError(f"{root} is not an empty folder: give make_sketch a new one, or remove it first")
+        raise FileExistsError(f"{root} is not an empty folder: choose a new one, or remove it first")
     if min(train, valid, test) < 1:
-        raise ValueError(f"Each split needs a face, not train={train}, valid={valid}, test={test}")
+        raise ValueError(f"each split needs at least one face, not train={train}, valid={valid}, test={test}")
     if not 0 <= label_noise < 1:
-        raise ValueError(f"label_noise is a share of the labels, from 0 to below 1, not {label_noise}")
+        raise ValueError(f"label_noise must be a share of the labels, at least 0 and below 1, not {label_noise}")
 
 # %% ../nbs/internals/sketch.ipynb #3ad38ed6
 def make_sketch(
-    root: Path,  # the folder to make; FileExistsError if it holds anything
+    root: Path,  # the folder to create; FileExistsError if it isn't empty
     train: int = 2000,  # images of the training split, at least 1
-    valid: int = 500,  # of the validation split
-    test: int = 500,  # of the test split
-    seed: int = 0,  # the same seed, the same bytes
+    valid: int = 500,  # images of the validation split, at least 1
+    test: int = 500,  # images of the test split, at least 1
+    seed: int = 0,  # at least 0; the same seed gives the same bytes
     label_noise: float = 0.0,  # share of the labels to flip, in [0, 1)
-    progress: bool = True,  # show a progress bar?
+    progress: bool = True,  # show a progress bar
 ) -> Path:  # the folder
     "Draw a set of faces in CelebA's own folder layout: JPEGs, attributes, partition, identities."
     root = Path(root)
@@ -216,15 +216,15 @@ def make_sketch(
 # %% ../nbs/internals/sketch.ipynb #eccd56ff
 @lru_cache(2)
 def _plan(train: int, valid: int, test: int, seed: int) -> list:
-    "The faces of the last two sets that were asked for: planning takes longer than looking one up."
+    "Plan the faces of a data set; the last two plans are cached, since planning is slow."
     return plan_faces((train, valid, test), seed)
 
 # %% ../nbs/internals/sketch.ipynb #4dd11f51
 def sketch_face(
     root: Path,  # a folder that make_sketch wrote
-    number: int,  # the number in the file's name, from 1; ValueError beyond the last
-) -> Face:  # what was drawn: its attributes are the truth, also where the labels were flipped
-    "The Face behind a file of sketch faces."
+    number: int,  # the number in the file's name, from 1; ValueError if there is no such file
+) -> Face:  # its attributes are the truth, even if labels were flipped
+    "Return the Face from which a file of sketch faces was drawn."
     settings = json.loads((Path(root) / "sketch.json").read_text())
     faces = _plan(settings["train"], settings["valid"], settings["test"], settings["seed"])
     if not 1 <= number <= len(faces):
@@ -233,10 +233,10 @@ def sketch_face(
 
 # %% ../nbs/internals/sketch.ipynb #eea556d0
 def flip_coins(
-    faces: list[Face],  # as `plan_faces` makes them
-    names: list[str],  # attributes to set or unset, among `ATTRIBUTES`
-    seed: int = 0,  # of the coins, at least 0
-) -> list[Face]:  # the same people, poses and lights
+    faces: list[Face],  # as returned by `plan_faces`
+    names: list[str],  # attributes to set or unset, from `ATTRIBUTES`
+    seed: int = 0,  # of the random choices, at least 0
+) -> list[Face]:  # with the same people, poses and lights
     "Set or unset attributes at random, so that they are independent of everything else in the picture."
     coins = np.random.default_rng(seed).random((len(faces), len(names))) < 0.5
     return [face.change(*np.array(names)[coin], to=True).change(*np.array(names)[~coin], to=False)
@@ -245,9 +245,9 @@ def flip_coins(
 # %% ../nbs/internals/sketch.ipynb #46ce8483
 def label_faces(
     faces: list[Face],  # what to draw
-    counts: tuple[int, int, int],  # how many of them, from the first on, are for train, valid and test
-) -> Labels:  # file names 000001.jpg and so on; ValueError if the counts don't add up
-    "Draw faces and label them with the truth, all in memory."
+    counts: tuple[int, int, int],  # number of faces for train, valid and test, in this order
+) -> Labels:  # with file names 000001.jpg and so on; ValueError if the counts don't add up
+    "Draw faces in memory, and label them with the truth."
     if sum(counts) != len(faces):
         raise ValueError(f"{counts} are {sum(counts)} images, but there are {len(faces)} faces")
     names = [f"{i:06d}.jpg" for i in range(1, len(faces) + 1)]

@@ -1,4 +1,4 @@
-"""What changes while a run goes on: network, optimizer, schedule, and the sums of an epoch
+"""Everything that changes during a run: network, optimiser, schedule, and the sums of an epoch
 
 Docs: https://celeba-nb.github.io/celeba_nb/internals/state.html.md"""
 
@@ -26,28 +26,28 @@ from .recipe import Recipe
 # %% ../nbs/internals/state.ipynb #50d5943a
 def make_net(
     recipe: Recipe,  # every choice of the run
-) -> nn.Module:  # on the CPU, with whatever initial weights come; TrainingError if it can't be built
+) -> nn.Module:  # on the CPU, with random initial weights; TrainingError if it can't be built
     "Build the network of a recipe."
     try:
         return import_object(recipe.model)(size=recipe.size, **recipe.model_args)
     except (TypeError, ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
-        raise TrainingError(f"recipe: {recipe.model} can't be built of {recipe.model_args} ({error})") from error
+        raise TrainingError(f"recipe: {recipe.model} can't be built with {recipe.model_args} ({error})") from error
 
 
 def build_net(
     recipe: Recipe,  # every choice of the run
 ) -> nn.Module:  # on the CPU
-    "Build the network of a recipe, with initial weights drawn by the recipe's seed."
+    "Build the network of a recipe, with initial weights drawn with the recipe's seed."
     torch.manual_seed(recipe.seed)
     return make_net(recipe)
 
 # %% ../nbs/internals/state.ipynb #405d08cd
 @torch.inference_mode()
 def compute_logits(
-    net: nn.Module,  # gives logits (b, 40)
-    batches,  # Batches, or anything that yields (x, y)
-    recipe: Recipe,  # resolved: its precision is used
-    mirrored: bool = False,  # look at the images' mirror images
+    net: nn.Module,  # returns logits (b, 40)
+    batches,  # Batches, or any iterable of (x, y)
+    recipe: Recipe,  # resolved; its precision is used
+    mirrored: bool = False,  # use the mirror images instead
 ) -> torch.Tensor:  # (n, 40), float32, on the CPU
     "Compute the logits of all images, in order."
     with evaluating(net), autocast(recipe):
@@ -66,21 +66,21 @@ def image_losses(
 class SingleProcess:
     "A run in one process."
 
-    writes = True  # does this process write files and show bars?
+    writes = True  # whether this process writes files and shows progress bars
 
     def shard(self, batches):  # Batches -> those of this process
         "Return this process's shard of the batches."
         return batches
 
-    def wrap_model(self, net):  # a network -> what to call in its place
-        "Wrap the network for the loss to call."
+    def wrap_model(self, net):  # a network -> the object that the loss calls instead
+        "Wrap the network for the loss."
         return net
 
     def logits(self, net, batches, recipe, mirrored=False):  # as `compute_logits`
         "Compute the logits of all images, in order."
         return compute_logits(net, batches, recipe, mirrored)
 
-    def all_reduce_sum(self, *numbers):  # numbers of this process -> of all
+    def all_reduce_sum(self, *numbers):  # numbers of this process -> sums over all processes
         "Sum numbers over all processes."
         return numbers
 
@@ -93,24 +93,24 @@ class State:
     "Everything that changes during a run; callbacks receive it."
 
     recipe: Recipe  # every choice of the run
-    net: nn.Module  # gives logits (b, 40)
+    net: nn.Module  # returns logits (b, 40)
     optimizer: torch.optim.Optimizer  # holds the moments of the weights
     scheduler: torch.optim.lr_scheduler.LRScheduler  # sets the learning rate after each step
     steps: int  # in an epoch
     process: SingleProcess = SINGLE_PROCESS  # the processes that share the work
     epoch: int = 0  # finished epochs
     batch: int = 0  # finished steps of this epoch
-    loss_sum: float | torch.Tensor = 0.0  # of this epoch, over its images; on a card it stays there
-    images: int = 0  # of this epoch
-    seconds: float = 0.0  # training and validation until now
-    history: list[dict] = field(default_factory=list)  # a row an epoch
-    averaged: AveragedModel | None = None  # the moving average of the weights, if the recipe wants it
-    unlabeled: Batches | None = None  # images without labels, in order; their truth is NaN until a teacher has answered
-    valid_logits: torch.Tensor | None = None  # what the last epoch's look at the validation images gave
+    loss_sum: float | torch.Tensor = 0.0  # of this epoch, over its images; on a GPU it stays there
+    images: int = 0  # images so far in this epoch
+    seconds: float = 0.0  # spent on training and validation so far
+    history: list[dict] = field(default_factory=list)  # one row per epoch
+    averaged: AveragedModel | None = None  # the moving average of the weights, if the recipe uses one
+    unlabeled: Batches | None = None  # images without labels, in order; their labels are NaN until a teacher predicts them
+    valid_logits: torch.Tensor | None = None  # logits of the validation images from the last validation
 
     @property
     def eval_net(self) -> nn.Module:
-        "The network to evaluate and save: the averaged one if there is one."
+        "The network to evaluate and save: the averaged one if it exists."
         return self.net if self.averaged is None else self.averaged.module
 
 # %% ../nbs/internals/state.ipynb #a5ca5bdb
@@ -140,15 +140,15 @@ def new_state(
     averaged = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True) \
         if recipe.ema_decay else None
     if recipe.compile:
-        net.compile()  # in place, so weights keep their names
+        net.compile()  # in place, so that the weights keep their names
     return State(recipe, net, optimizer, scheduler, steps, averaged=averaged, unlabeled=unlabeled)
 
 # %% ../nbs/internals/state.ipynb #ad31a359
 def check_finite(
     state: State,  # of the run
-    what: str,  # that was worked out, for the message
+    what: str,  # name of the value, for the message
     value: float | torch.Tensor,  # one number
-):  # TrainingError if it is infinite or no number
+):  # TrainingError if it is infinite or NaN
     "Raise an error if a number of the run is infinite or NaN."
     if not math.isfinite(value):
         raise TrainingError(f"the {what} is not a finite number any more (epoch {state.epoch + 1}, step {state.batch}): "
@@ -156,13 +156,13 @@ def check_finite(
 
 # %% ../nbs/internals/state.ipynb #b76a2587
 def validate(
-    state: State,  # of the run; keeps the logits
+    state: State,  # of the run; its `valid_logits` are set
     batches: Batches,  # of the validation images
 ) -> dict[str, float]:  # valid_loss, valid_accuracy
     "Evaluate on the validation images."
     logits = state.valid_logits = state.process.logits(state.eval_net, batches, state.recipe)
     loss = image_losses(logits, batches.truth).mean().item()
-    check_finite(state, "validation loss", loss)  # the last step may have spoilt the weights
+    check_finite(state, "validation loss", loss)  # the last step may have made the weights NaN
     probabilities, truth = logits.sigmoid().cpu().numpy(), batches.truth.bool().cpu().numpy()
     return {"valid_loss": loss, "valid_accuracy": accuracy(probabilities, truth)}
 
@@ -171,7 +171,7 @@ def end_epoch(
     state: State,  # changed in place
     batches: Batches,  # of the validation images
 ):
-    "Validate if it is due, and add the epoch's row to the history."
+    "Validate if it is due, and add the epoch to the history."
     check_finite(state, "loss", state.loss_sum)
     epoch, recipe = state.epoch + 1, state.recipe
     due = epoch % recipe.valid_every == 0 or epoch == recipe.epochs

@@ -1,4 +1,4 @@
-"""The p-values, intervals and verdicts of paired runs; the power of a study.
+"""P-values, intervals and verdicts of paired runs, and the power of a study.
 
 Docs: https://celeba-nb.github.io/celeba_nb/internals/stats.html.md"""
 
@@ -20,35 +20,35 @@ from scipy.stats import permutation_test, t
 
 # %% ../nbs/internals/stats.ipynb #9fdde680
 def sign_flip_p(
-    differences: np.ndarray,  # (..., n): one a seed, the same methods in each
-    resamples: int = 2**16,  # with more ways to turn the signs than this, so many are drawn
-) -> np.ndarray:  # (...), in (0, 1]; the least that n seeds can give is 2 / 2^n
-    "Exact two-sided sign-flip p-value of a mean difference (drawn signs above 16 seeds)."
+    differences: np.ndarray,  # (..., n): one per seed, between the same methods
+    resamples: int = 2**16,  # if there are more ways to flip the signs than this, this many are drawn at random
+) -> np.ndarray:  # (...), in (0, 1]; the smallest possible with n seeds is 2 / 2^n
+    "Compute the exact two-sided sign-flip p-value of a mean difference (with random signs above 16 seeds)."
     if differences.shape[-1] == 1:
-        return np.ones(differences.shape[:-1])[()]  # turning the only sign gives a mean just as far from zero
-    batch = max(1, 2**20 // differences.size)  # ways to turn the signs that are held in memory at once
+        return np.ones(differences.shape[:-1])[()]  # flipping the only sign gives a mean that is just as far from 0
+    batch = max(1, 2**20 // differences.size)  # sign flips in memory at once
     return permutation_test((differences,), np.mean, permutation_type="samples", vectorized=True, n_resamples=resamples,
                             axis=-1, rng=0, batch=batch).pvalue
 
 # %% ../nbs/internals/stats.ipynb #cf938401
 def holm(
     p: np.ndarray,  # (k,), in [0, 1]
-) -> np.ndarray:  # (k,), corrected for asking k questions
-    "Holm's step-down correction (Holm, 1979)."
+) -> np.ndarray:  # (k,), corrected for k comparisons
+    "Apply Holm's step-down correction (Holm, 1979)."
     order = np.argsort(p)
     corrected = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
     return corrected[np.argsort(order)]
 
 # %% ../nbs/internals/stats.ipynb #39002dbf
-MANY = 4096  # with more things to draw from than this, their numbers are drawn one by one, which is faster then
+MANY = 4096  # with more items than this, their indices are drawn one by one, which is faster
 
 
 def bootstrap_counts(
-    rng: np.random.Generator,  # the source of chance
-    n: int,  # things that are drawn from, with replacement, n times
-    repeats: int,  # resamplings, at least 1
-    one_by_one: bool = False,  # draw numbers, as for more than MANY things: another stream of the same chance
-) -> np.ndarray:  # (repeats, n), float: how often each was drawn
+    rng: np.random.Generator,  # source of random numbers
+    n: int,  # number of items, and of draws with replacement
+    repeats: int,  # number of resamplings, at least 1
+    one_by_one: bool = False,  # draw indices, as for more than MANY items: the same distribution, but different random numbers
+) -> np.ndarray:  # (repeats, n), float: how often each item was drawn
     "Resample with replacement, as counts."
     if one_by_one or n > MANY:
         counts = np.empty((repeats, n))
@@ -58,15 +58,15 @@ def bootstrap_counts(
     return rng.multinomial(n, np.full(n, 1 / n), size=repeats).astype(float)
 
 # %% ../nbs/internals/stats.ipynb #count-blocks
-BLOCK = 2**20  # counts that are held in memory at once
+BLOCK = 2**20  # counts in memory at once
 
 
 def bootstrap_blocks(
-    rng: np.random.Generator,  # the source of chance
-    n: int,  # things that are drawn from
-    repeats: int,  # resamplings, at least 1
+    rng: np.random.Generator,  # source of random numbers
+    n: int,  # number of items
+    repeats: int,  # number of resamplings, at least 1
     one_by_one: bool = False,  # as for `bootstrap_counts`
-) -> Iterator[np.ndarray]:  # (some of the repeats, n), float: how often each was drawn
+) -> Iterator[np.ndarray]:  # (some of the repeats, n), float: how often each item was drawn
     "Yield resamplings in blocks that fit into memory."
     rows = max(1, BLOCK // n)
     for start in range(0, repeats, rows):
@@ -75,9 +75,9 @@ def bootstrap_blocks(
 # %% ../nbs/internals/stats.ipynb #group-sums
 def group_sums(
     values: np.ndarray,  # (..., images)
-    groups: np.ndarray,  # (images,): images of one identity hang together
-) -> tuple[np.ndarray, np.ndarray]:  # (..., groups): sums, in the order of the groups; (groups,): their numbers of images
-    "Add up the images of each group."
+    groups: np.ndarray,  # (images,): the identity of each image
+) -> tuple[np.ndarray, np.ndarray]:  # (..., groups): sums, in the order of the groups; (groups,): their sizes
+    "Sum the values of each group."
     groups = np.asarray(groups)
     order = np.argsort(groups, kind="stable")
     starts = np.flatnonzero(np.append(True, groups[order][1:] != groups[order][:-1]))
@@ -160,7 +160,7 @@ def judge(
 
 # %% ../nbs/internals/stats.ipynb #d6e09660
 def measure_effects(
-    differences: np.ndarray,  # (effects, seeds, images): each effect in the same runs
+    differences: np.ndarray,  # (effects, seeds, images): all effects on the same runs
     groups: np.ndarray,  # (images,)
     better: str,  # "higher" or "lower"
     margin: float | None = None,  # for the equivalence, in the unit of the differences; None: not asked
@@ -189,7 +189,7 @@ def add_verdicts(
 def effect_rows(
     values: np.ndarray,  # (methods, seeds, images)
     groups: np.ndarray,  # (images,)
-    effects: dict[str, tuple],  # effect -> a weight a method
+    effects: dict[str, tuple],  # effect -> one weight per method
     better: str,  # "higher" or "lower"
     margin: float | None = None,  # for "the same within", in the unit of the values
 ) -> pd.DataFrame:  # a row an effect

@@ -1,4 +1,4 @@
-"""Recipes and seeds in, paired runs out: planned, made in several processes, kept, tabulated and plotted.
+"""Paired runs of several recipes and seeds: plan them, make them in several processes, store, tabulate and plot them.
 
 Docs: https://celeba-nb.github.io/celeba_nb/internals/study.html.md"""
 
@@ -61,7 +61,7 @@ STUDY_METHODS = {
 def study_recipes(
     **choices,  # of a Recipe, the same for all four: size, epochs, train_images ...
 ) -> dict[str, Recipe]:  # method -> recipe
-    "The four methods of the study."
+    "Return the recipes of the study's four methods."
     return {method: Recipe(**choices | own) for method, own in STUDY_METHODS.items()}
 
 # %% ../nbs/internals/study.ipynb #39070932
@@ -69,7 +69,7 @@ PAPER = pd.DataFrame(
     {"test_accuracy": [0.8350, 0.8395, 0.8403, 0.8427], "valid_loss": [0.3756, 0.3673, 0.3642, 0.3547],
      "train_loss": [0.3572, 0.3490, 0.3355, 0.3469]},
     index=pd.Index(STUDY_METHODS, name="method"),
-)  # what the study reports, from one run a method
+)  # as reported by the study, from one run per method
 
 # %% ../nbs/internals/study.ipynb #b4aa09cc
 def plan_runs(
@@ -87,10 +87,10 @@ def plan_runs(
 # %% ../nbs/internals/study.ipynb #0c1bfe66
 def load_verified(
     folder: Path,  # of a run
-    recipe: Recipe,  # resolved: the one that is wanted
+    recipe: Recipe,  # resolved, of the run that is expected
     data: str,  # the fingerprint of the labels
-) -> Run | None:  # without weights; None: damaged, and put aside with a warning; TrainingError if it can't be read
-    "Read a run, or put it aside if it is not what was written."
+) -> Run | None:  # without weights; None if it is damaged and put aside, with a warning; TrainingError if it can't be read
+    "Read a run, or put its folder aside if it is damaged."
     try:
         return load_wanted(folder, recipe, data, whole=False)
     except DamagedError as error:
@@ -104,8 +104,8 @@ def find_folder(
     folder: Path,  # of the runs
     recipe: Recipe,  # resolved
     data: str,  # the fingerprint of the labels
-) -> Path:  # may be free
-    "Find the folder of a run: the one that is called by its id, or by the id of an earlier version if that one is there."
+) -> Path:  # which may not exist yet
+    "Find the folder of a run, which is named by its id, or by the id of an earlier version if that folder exists."
     ids = run_id(recipe, data), *old_run_ids(recipe, data)
     return next((folder / name for name in ids if not is_free(folder / name)), folder / ids[0])
 
@@ -114,8 +114,8 @@ def find_runs(
     folder: Path,  # of the runs
     plan: dict,  # (method, seed) -> resolved recipe
     labels: Labels,  # of the whole data set
-) -> dict[tuple, Run]:  # those of the plan that are finished; TrainingError if one is there and can't be read
-    "Read the runs that are there already."
+) -> dict[tuple, Run]:  # the finished runs of the plan; TrainingError if one exists but can't be read
+    "Read the runs that are finished."
     data = labels.fingerprint
     places = {key: find_folder(folder, recipe, data) for key, recipe in plan.items()}
     found = {key: load_verified(place, plan[key], data) for key, place in places.items() if not is_free(place)}
@@ -126,7 +126,7 @@ def make_caches(
     labels: Labels,  # of the whole data set
     recipes,  # resolved
     progress: bool,  # show a progress bar
-) -> dict[int, ImageCache]:  # image size -> a cache of all images that are needed at this size
+) -> dict[int, ImageCache]:  # image size -> cache of all images that are needed at this size
     "Decode each image once for all runs."
     rows = {}
     for recipe in recipes:
@@ -136,28 +136,28 @@ def make_caches(
 
 # %% ../nbs/internals/study.ipynb #7cb9d2a3
 def _end_with(parent):
-    "End this process within a second or two of its parent; False: we are no child of that one, and nothing is done."
+    "End this process within a second or two of its parent; if it isn't a child of `parent`, return False and do nothing."
     def watch():
         while os.getppid() == parent:
             time.sleep(1)
         os._exit(1)
 
     is_child, name = os.getppid() == parent, "end with parent"
-    if is_child and name not in {thread.name for thread in threading.enumerate()}:  # one watch a process is enough
+    if is_child and name not in {thread.name for thread in threading.enumerate()}:  # one such thread per process is enough
         threading.Thread(target=watch, name=name, daemon=True).start()
     return is_child
 
 # %% ../nbs/internals/study.ipynb #ee2adade
 def make_run(
     recipe: Recipe,  # resolved
-    cache: ImageCache,  # holds this run's images; on a machine that hasn't got its file, it is made there
-    folder: Path,  # the run gets a folder of its own in it
+    cache: ImageCache,  # contains this run's images; if its files aren't on this machine, they are made there
+    folder: Path,  # of the runs, in which this run gets a folder of its own
     weights: bool,  # keep the weights
-    parent: int = 0,  # the process that asks for it: if it ends, a child of it ends, too
+    parent: int = 0,  # id of the parent process, with which a child process ends
     command: str = "",  # that the user typed, for the record
 ) -> str:  # the name of the run's folder
-    "Make one run and keep it, in whatever process this is called; if it is there already, it stays."
-    if _end_with(parent):  # a worker of our own, not the user's process
+    "Make one run and save it, unless it is there already."
+    if _end_with(parent):  # a worker process, not the user's process
         keep_memory()
     place = find_folder(folder, recipe, cache.labels.fingerprint)
     with run_lock(place, wait=True):
@@ -170,13 +170,13 @@ def make_run(
     return place.name
 
 # %% ../nbs/internals/study.ipynb #17f769e1
-_RUN_MEMORY = 1_500_000_000  # bytes that a run of the study needs, rounded up (notebook 06 measures it)
+_RUN_MEMORY = 1_500_000_000  # bytes that a run of the study needs, rounded up (measured in notebook 06)
 
 
 def runs_at_once(
-    recipes: list[Recipe],  # resolved; those that are still to be run
-) -> int | None:  # None: as many as the user told joblib
-    "How many runs to make at the same time."
+    recipes: list[Recipe],  # resolved, of the runs that are missing
+) -> int | None:  # None: as the user has configured joblib
+    "Choose how many runs to make at the same time."
     backend, jobs = get_active_backend()
     if jobs not in (None, 1) or not isinstance(backend, BACKENDS["loky"]):
         return None
@@ -189,22 +189,22 @@ def runs_at_once(
 # %% ../nbs/internals/study.ipynb #ce19d83d
 @contextmanager
 def _broken_workers(folder):
-    "Turn the death of a worker into one sentence."
+    "Turn the error for a killed worker into one message."
     try:
         yield
     except BrokenExecutor:
-        raise TrainingError("a process that made a run was killed, perhaps for want of memory; finished runs are kept in "
-                            f"{folder}. Do the same again; joblib.parallel_config(n_jobs=1) makes one run at a time") from None
+        raise TrainingError("a process that made a run was killed, perhaps because memory ran out; finished runs are kept in "
+                            f"{folder}. Try again; joblib.parallel_config(n_jobs=1) makes one run at a time") from None
 
 # %% ../nbs/internals/study.ipynb #371b32da
 def make_runs(
     plan: dict[tuple, Recipe],  # (method, seed) -> resolved recipe
     labels: Labels,  # of the whole data set
     folder: Path,  # of the runs
-    progress: bool = True,  # show a bar: how many are done, how long is left
+    progress: bool = True,  # show a progress bar
     weights: bool = False,  # keep the weights of each run (68 MB each at 128×128)
-) -> dict[tuple, Run]:  # (method, seed) -> run, whose predictions are read when they are asked for
-    "Make the runs that are not there yet, each into a folder of its own."
+) -> dict[tuple, Run]:  # (method, seed) -> run, whose predictions are read when they are accessed
+    "Make the runs that are missing, each in a folder of its own."
     done = find_runs(folder, plan, labels)
     missing = {key: recipe for key, recipe in plan.items() if key not in done}
     todo = {run_id(recipe, labels.fingerprint): recipe for recipe in missing.values()}  # two methods may be the same recipe
@@ -220,13 +220,13 @@ def make_runs(
 
 # %% ../nbs/internals/study.ipynb #388c761f
 class Study:
-    "Recipes × seeds, paired; each finished run is a folder of its own, and is never made twice."
+    "Paired runs of several recipes and seeds; each finished run has a folder of its own, and is never made twice."
 
     def __init__(
         self,
         recipes: dict[str, Recipe],  # method -> recipe; their seeds are replaced by those below
-        seeds: int | list[int],  # whole numbers; an int: that many, from 0
-        folder: Path,  # made if it is not there
+        seeds: int | list[int],  # the seeds, at least 0 each; an int n: 0 to n - 1
+        folder: Path,  # of the runs, created if necessary
     ):
         self.recipes, self.folder = recipes, Path(folder)
         self.seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
@@ -234,16 +234,16 @@ class Study:
     def run(
         self,
         labels: Labels,  # of the whole data set
-        progress: bool = True,  # show a bar: what is running, how long is left
+        progress: bool = True,  # show a progress bar
         weights: bool = False,  # keep the weights of each run
-    ) -> Self:  # itself, with `runs`: (method, seed) -> Run
-        "Make the runs that are not there yet."
+    ) -> Self:  # the study, with `runs`: (method, seed) -> Run
+        "Make the runs that are missing."
         self.labels = labels
         self.runs = make_runs(plan_runs(self.recipes, self.seeds, labels), labels, self.folder, progress, weights)
         return self
 
-    def metrics(self) -> pd.DataFrame:  # a row a run: method, seed, and the run's metrics
-        "All runs in numbers."
+    def metrics(self) -> pd.DataFrame:  # one row per run: method, seed, and the run's metrics
+        "Return the metrics of all runs."
         return pd.DataFrame([{"method": method, "seed": seed} | run.metrics
                              for (method, seed), run in self.runs.items()])
 
@@ -258,14 +258,14 @@ OUTCOMES = {
     "valid_loss": "lower",
     "train_loss": "lower",
     "test_mirrored_accuracy": "higher",
-}  # and which direction is the better one
+}  # outcome -> which direction is better
 
 # %% ../nbs/internals/study.ipynb #58c36dc1
 def image_outcomes(
-    run: Run,  # a finished one
+    run: Run,  # a finished run
     outcome: str,  # one of OUTCOMES
 ) -> np.ndarray:  # (images,), or (1,) for the training loss, whose images differ from seed to seed
-    "A run's outcome for each image that it was measured on; their mean is the run's outcome."
+    "Return a run's outcome for each image; their mean is the run's outcome."
     if outcome == "train_loss":
         return np.array([run.metrics["train_loss"]])
     if outcome == "valid_loss":
@@ -277,8 +277,8 @@ def image_outcomes(
 @patch
 def table(
     self: Study,  # with finished runs
-) -> pd.DataFrame:  # a row a method: means over seeds, and the accuracy's standard deviation
-    "The methods side by side."
+) -> pd.DataFrame:  # one row per method: means over seeds, and the accuracy's standard deviation
+    "Compare the methods in a table."
     by_method = self.metrics().groupby("method", sort=False)
     mean = by_method[list(OUTCOMES)].mean()
     recipes = [self.recipes[method] for method in mean.index]
@@ -294,7 +294,7 @@ def values(
     self: Study,  # with finished runs
     outcome: str,  # one of OUTCOMES
 ) -> np.ndarray:  # (methods, seeds, images)
-    "An outcome of all runs, image by image."
+    "Return an outcome of all runs for each image."
     return np.array([[image_outcomes(self.runs[method, seed], outcome) for seed in self.seeds] for method in self.recipes])
 
 # %% ../nbs/internals/study.ipynb #2b85d2f6
@@ -302,8 +302,8 @@ def values(
 def groups(
     self: Study,  # with finished runs
     outcome: str,  # one of OUTCOMES
-) -> np.ndarray:  # (images,): identities, or rows where they are unknown; one group for the training loss
-    "Which images hang together."
+) -> np.ndarray:  # (images,): identities, or rows if they are unknown; one group for the training loss
+    "Return the group of each image, by which images are resampled."
     if outcome == "train_loss":
         return np.zeros(1)
     split = "valid" if outcome == "valid_loss" else "test"
@@ -313,26 +313,26 @@ def groups(
 @patch
 def effects(
     self: Study,  # with finished runs
-    effects: dict[str, tuple] = EFFECTS,  # effect -> a weight a method
-) -> pd.DataFrame:  # a row an outcome and effect
-    "Measure what each change does to each outcome, with interval and verdict."
+    effects: dict[str, tuple] = EFFECTS,  # effect -> one weight per method
+) -> pd.DataFrame:  # one row per outcome and effect
+    "Measure each effect on each outcome, with interval and verdict."
     tables = [effect_rows(self.values(outcome), self.groups(outcome), effects, better).assign(outcome=outcome)
               for outcome, better in OUTCOMES.items()]
     return pd.concat(tables, ignore_index=True)
 
 # %% ../nbs/internals/study.ipynb #d23ecfbd
 def format_percent(
-    value: float,  # a fraction; NaN where there is none
-    sign: bool = False,  # show the sign of a difference
-) -> str:
-    "A fraction in percent (or a difference of fractions in points), two decimals."
+    value: float,  # a fraction; NaN if undefined
+    sign: bool = False,  # also show a plus sign, for a difference
+) -> str:  # a number without a unit; a dash for NaN
+    "Format a fraction in percent (or a difference in points) with two decimals."
     return "–" if np.isnan(value) else f"{100 * value:{'+' if sign else ''}.2f}"
 
 # %% ../nbs/internals/study.ipynb #b5cc5616
 def format_table(
-    table: pd.DataFrame,  # as `Study.table` gives it
+    table: pd.DataFrame,  # as returned by `Study.table`
 ) -> str:
-    "The methods side by side, for people: accuracies in percent."
+    "Format the table of methods as text, with accuracies in percent."
     shown = pd.DataFrame({
         "method": table["method"],
         "n": table["n"],
@@ -347,9 +347,9 @@ def format_table(
 
 # %% ../nbs/internals/study.ipynb #711dc0ac
 def format_effects(
-    effects: pd.DataFrame,  # as `Study.effects` gives them
+    effects: pd.DataFrame,  # as returned by `Study.effects`
 ) -> str:
-    "The effects and verdicts, for people: accuracies in points, losses in nats."
+    "Format effects and verdicts as text, with accuracies in points and losses in nats."
     def amount(row, value):
         return format_percent(value, sign=True) if row.outcome.endswith("accuracy") else f"{value:+.4f}"
 
@@ -366,9 +366,9 @@ def format_effects(
 def plot_outcome(
     self: Study,  # with finished runs
     outcome: str = "test_accuracy",  # one of OUTCOMES
-    ax: plt.Axes | None = None,  # None: a new one
+    ax: plt.Axes | None = None,  # to draw on; None: new axes
 ) -> plt.Axes:
-    "Plot an outcome of each run: a line a seed shows what all methods of a seed have in common."
+    "Plot an outcome of each run, with one line per seed."
     ax = ax or plt.subplots(figsize=(6, 3.5))[1]
     values = self.metrics().pivot(index="method", columns="seed", values=outcome).loc[list(self.recipes)]
     place = np.arange(len(values))
@@ -386,9 +386,9 @@ def plot_outcome(
 # %% ../nbs/internals/study.ipynb #feef3585
 @styled
 def plot_effects(
-    effects: pd.DataFrame,  # as `Study.effects` gives them
+    effects: pd.DataFrame,  # as returned by `Study.effects`
     outcome: str = "test_accuracy",  # one of OUTCOMES
-    ax: plt.Axes | None = None,  # None: a new one
+    ax: plt.Axes | None = None,  # to draw on; None: new axes
 ) -> plt.Axes:
     "Plot each effect with its interval and verdict; 0 is no difference."
     ax = ax or plt.subplots(figsize=(6, 2.5))[1]
@@ -410,7 +410,7 @@ def plot_effects(
 @styled
 def plot(
     self: Study,  # with finished runs
-    effects: pd.DataFrame | None = None,  # as `Study.effects` gives them; None: they are measured, which takes seconds
+    effects: pd.DataFrame | None = None,  # as returned by `Study.effects`; None: measure them, which takes seconds
 ) -> plt.Figure:
     "Plot the accuracies of all runs, and the effects on the accuracy."
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4), layout="constrained")
@@ -421,14 +421,14 @@ def plot(
 # %% ../nbs/internals/study.ipynb #5236e33e
 def save_study(
     study: Study,  # with finished runs
-    effects: pd.DataFrame,  # as `Study.effects` gives them: they take seconds to work out
+    effects: pd.DataFrame,  # as returned by `Study.effects`, which takes seconds
 ) -> list[Path]:  # runs.csv, table.csv, effects.csv and study.png, in the study's folder
-    "Write the tables and the picture of a study."
+    "Write the tables and the figure of a study."
     tables = {"runs": study.metrics(), "table": study.table(), "effects": effects}
     for name, table in tables.items():
         write_atomically(study.folder / f"{name}.csv", partial(table.to_csv, index=False))
     figure = study.plot(effects)
-    picture = render(figure, "png", dpi=120)  # in memory: Pillow would not notice when a disk takes half of it
+    picture = render(figure, "png", dpi=120)  # in memory, since Pillow may not notice a full disk
     write_atomically(study.folder / "study.png", lambda path: path.write_bytes(picture))
     plt.close(figure)
     return [study.folder / name for name in ("runs.csv", "table.csv", "effects.csv", "study.png")]

@@ -1,4 +1,4 @@
-"""One look for all plots of the package and the course
+"""One visual style for all plots of the package and the course
 
 Docs: https://celeba-nb.github.io/celeba_nb/internals/style.html.md"""
 
@@ -19,7 +19,7 @@ from matplotlib.ticker import PercentFormatter
 
 # %% ../nbs/internals/style.ipynb #6cec0000
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-GREY = "#7a7a7a"  # text and axes: a contrast of more than 4 to white and to the site's dark page
+GREY = "#7a7a7a"  # text and axes; its contrast with white and with the site's dark page is above 4
 
 STYLE = {
     "axes.prop_cycle": matplotlib.cycler(color=PALETTE),
@@ -33,14 +33,14 @@ STYLE = {
 
 # %% ../nbs/internals/style.ipynb #211530d3
 def use_style():
-    "Set the look of all plots from here on."
+    "Set the style of all plots from here on."
     matplotlib.rcParams.update(STYLE)
 
 
 def styled(
     plot,  # a function that makes a plot
-):  # the same function
-    "Decorate a plotting function: what it draws has the package's look, and the caller's settings stay."
+):  # the decorated function
+    "Decorate a plotting function: it draws in the package's style, and the caller's settings don't change."
 
     @wraps(plot)
     def wrapper(*args, **kwargs):
@@ -51,21 +51,21 @@ def styled(
 
 # %% ../nbs/internals/style.ipynb #3ad85090
 def percent_axis(
-    axis,  # ax.xaxis or ax.yaxis, whose values are shares in [0, 1]
-    digits: int | None = None,  # after the decimal point; None: as many as the ticks need
+    axis,  # ax.xaxis or ax.yaxis, with values in [0, 1]
+    digits: int | None = None,  # decimals; None: as many as the ticks need
 ):
-    "Label an axis of shares in %."
+    "Label an axis of fractions in %."
     axis.set_major_formatter(PercentFormatter(1, digits))
 
 # %% ../nbs/internals/style.ipynb #render
 def render(
-    figure: Figure,  # to be written
+    figure: Figure,  # to draw
     format: str,  # "png" or "svg"
     **options,  # of `Figure.savefig`
 ) -> bytes:  # the file's content
-    "Draw a figure into memory; a Ctrl-C meanwhile is raised when the drawing is done."
+    "Draw a figure into memory; a Ctrl-C in the meantime is raised after the drawing."
     came, file = [], io.BytesIO()
-    in_charge = threading.current_thread() is threading.main_thread()  # only this thread may handle signals
+    in_charge = threading.current_thread() is threading.main_thread()  # only the main thread may handle signals
     before = signal.signal(signal.SIGINT, lambda *_: came.append(True)) if in_charge else None
     try:
         figure.savefig(file, format=format, **options)

@@ -1,4 +1,4 @@
-"""From a recipe and labelled images to a finished run; a run made again from its record; a network evaluated.
+"""Train a run from a recipe and labelled images, reproduce it from its record, and evaluate its network.
 
 Docs: https://celeba-nb.github.io/celeba_nb/internals/training.html.md"""
 
@@ -37,7 +37,7 @@ from .state import SINGLE_PROCESS, SingleProcess, State, compute_logits, new_sta
 def cpu_threads(
     number: int,  # at least 1
 ):
-    "Compute with so many threads, then as before."
+    "Compute with this number of threads, and restore the previous number afterwards."
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:
@@ -48,7 +48,7 @@ def cpu_threads(
 
 @contextmanager
 def deterministic_convolutions():
-    "Let cuDNN take only algorithms that give the same bits each time, then as before."
+    "Let cuDNN use only deterministic algorithms, and restore the setting afterwards."
     before = torch.backends.cudnn.deterministic
     torch.backends.cudnn.deterministic = True
     try:
@@ -66,7 +66,7 @@ class Progress(Callback):
         self.bar = progress_bar(total=state.recipe.epochs * state.steps, initial=done, unit="step", desc="train")
 
     def on_step(self, state: State):  # of the run
-        "Advance by one step."
+        "Advance the bar by one step."
         self.bar.update()
 
     def on_epoch(self, state: State):  # of the run
@@ -91,44 +91,44 @@ class AverageWeights(Callback):
 
 # %% ../nbs/internals/training.ipynb #check-parts
 def check_parts(
-    state: State,  # a fresh one
-    attributes: int,  # of the data
-):  # TrainingError
+    state: State,  # of the run, before its first step
+    attributes: int,  # number of attributes in the data
+):  # TrainingError if something is wrong
     "Refuse a recipe whose parts can't be imported, or whose network doesn't fit the data."
     recipe = state.recipe
     for name in filter(None, (recipe.loss, recipe.augment)):
         import_object(name)
     image = torch.zeros(1, 3, recipe.size, recipe.size, device=recipe.device)
     try:
-        with torch.compiler.set_stance("force_eager") if recipe.compile else nullcontext():  # one image: no reason to compile
+        with torch.compiler.set_stance("force_eager") if recipe.compile else nullcontext():  # don't compile for one image
             answers = predict(state.net, image)
     except (TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
         raise TrainingError(f"recipe: {recipe.model} can't answer for an image of {recipe.size}×{recipe.size} pixels "
                             f"({error})") from error
     if answers.shape != (1, attributes):
-        raise TrainingError(f"recipe: {recipe.model} gives answers of the shape {tuple(answers.shape)} for one image, but the "
+        raise TrainingError(f"recipe: {recipe.model} returns logits of the shape {tuple(answers.shape)} for one image, but the "
                             f"data has {attributes} attributes: build it for that many (model_args), as (1, {attributes})")
 
 # %% ../nbs/internals/training.ipynb #8951d4f5
 def checkpoint_path(
     folder: Path,  # of a run
 ) -> Path:  # beside the folder
-    "Name the checkpoint of an unfinished run."
+    "Return the path of the checkpoint of an unfinished run."
     return Path(folder).with_name(f"{Path(folder).name}.checkpoint.safetensors")
 
 
 def _resume(state, checkpoint):
-    "Bring a fresh state to where its checkpoint is, if there is one."
+    "Restore a state from its checkpoint if there is one."
     if checkpoint is None or not checkpoint.path.exists():
         return
     try:
         load_checkpoint(state, checkpoint.path, checkpoint.name)
     except DamagedError as error:
-        warnings.warn(f"{error}: the run begins anew.", stacklevel=3)
+        warnings.warn(f"{error}: the run starts from the beginning.", stacklevel=3)
 
 
 def _all_callbacks(recipe, progress, callbacks, checkpoint, writes=True):
-    "The callbacks of a run, in their order; a process that doesn't write shows and saves nothing."
+    "List the callbacks of a run in their order; a process that doesn't write gets no bar and no checkpoint."
     average = [AverageWeights()] if recipe.ema_decay else []
     bar, saving = ([Progress()] if progress else []), ([] if checkpoint is None else [checkpoint])
     return [*average, *bar, *callbacks, *saving] if writes else [*average, *callbacks]
@@ -137,14 +137,14 @@ def _all_callbacks(recipe, progress, callbacks, checkpoint, writes=True):
 def train(
     recipe: Recipe,  # every choice of the run
     labels: Labels,  # of the whole data set
-    folder: Path | None = None,  # not there, or empty: the run is saved there, and a checkpoint beside it until then
-    cache: ImageCache | None = None,  # of at least this run's images; None: it is made
-    callbacks: tuple[Callback, ...] = (),  # more of them
+    folder: Path | None = None,  # to save the run in, with its checkpoint beside it; a finished run in it is returned
+    cache: ImageCache | None = None,  # of at least this run's images; None: make one
+    callbacks: tuple[Callback, ...] = (),  # additional callbacks
     progress: bool = True,  # show a progress bar
-    every: int | None = None,  # save a checkpoint every so many steps, too; None: at the end of each epoch
-    process: SingleProcess = SINGLE_PROCESS,  # the processes that share the work: notebook 10
-) -> Run:  # TrainingError if the recipe can't be, the loss is no finite number, or the folder holds another run
-    "Make a run: from a recipe and labelled images to a trained network and its answers for the test images."
+    every: int | None = None,  # steps between checkpoints; None: only at the end of each epoch
+    process: SingleProcess = SINGLE_PROCESS,  # the processes that share the work (notebook 10)
+) -> Run:  # TrainingError for an invalid recipe, a loss that isn't finite, or a folder with another run
+    "Train a network, and return it with its predictions for the test images."
     recipe, rows = resolve(recipe, labels), choose_rows(recipe, labels)
     name, writes = run_id(recipe, labels.fingerprint), folder is not None and process.writes
     if folder is not None and not is_free(Path(folder)):
@@ -168,10 +168,10 @@ def train(
 
 # %% ../nbs/internals/training.ipynb #80d95984
 def differences(
-    a: Run,  # a finished one
-    b: Run,  # another
-) -> dict[str, float]:  # what differs -> by how much at most (infinite, where the shapes differ); empty: equal bit for bit
-    "Tell where two runs differ."
+    a: Run,  # a finished run
+    b: Run,  # a second run
+) -> dict[str, float]:  # what differs -> largest difference (infinite if the shapes differ); empty: equal bit for bit
+    "Find where two runs differ."
     parts = [(f"predictions {key}", a.predictions[key], b.predictions.get(key)) for key in a.predictions]
     parts += [(f"history {key}", a.history[key].to_numpy(), b.history[key].to_numpy()) for key in a.history]
     if a.weights is not None and b.weights is not None:
@@ -180,39 +180,39 @@ def differences(
 
 
 def _distance(x, y):
-    "The largest difference of two arrays."
+    "Return the largest difference of two arrays."
     return math.inf if y is None or x.shape != y.shape else float(np.abs(x.astype(float) - y.astype(float)).max())
 
 
 def changes_since(
-    run: Run,  # a finished one
+    run: Run,  # a finished run
 ) -> dict[str, tuple[str, str]]:  # name -> (then, now)
-    "Tell which versions and hardware have changed since a run was made."
+    "Find which versions and hardware have changed since a run was made."
     now = describe_machine()
     return {key: (then, now.get(key, "")) for key, then in run.machine.items() if key != "command" and then != now.get(key, "")}
 
 
 def reproduce(
-    run: Run,  # a finished one
-    labels: Labels,  # of the data that it was made of; TrainingError if they are others
+    run: Run,  # a finished run
+    labels: Labels,  # of the data that it was trained on; TrainingError for different data
     progress: bool = True,  # show a progress bar
-) -> dict[str, float]:  # as `differences` gives them; empty: the same, bit for bit
-    "Make a run again from its record, and compare."
+) -> dict[str, float]:  # as returned by `differences`; empty: the same, bit for bit
+    "Make a run again from its record, and compare the two."
     if labels.fingerprint != run.data:
-        raise TrainingError(f"run {run.id} was made of other data (fingerprint {run.data}, not {labels.fingerprint}): "
-                            "give the folder that it was made of")
+        raise TrainingError(f"run {run.id} was trained on different data (fingerprint {run.data}, not {labels.fingerprint}): "
+                            "give the folder that it was trained on")
     return differences(run, train(run.recipe, labels, progress=progress))
 
 # %% ../nbs/internals/training.ipynb #31e97b40
 def evaluate(
     run: Run,  # with weights
-    labels: Labels,  # of any folder with the run's attributes; TrainingError for others
+    labels: Labels,  # of any data with the run's attributes; TrainingError for other attributes
     split: str = "test",  # "train", "valid" or "test"
-) -> dict:  # what `celeba_nb.metrics.metrics_table` gives
-    "Compute what a trained network gets right on a split of some labels."
+) -> dict:  # as returned by `celeba_nb.metrics.metrics_table`
+    "Compute the metrics of a trained network on a split."
     if tuple(labels.attributes) != tuple(run.attributes):
-        raise TrainingError(f"run {run.id} answers about {len(run.attributes)} attributes ({', '.join(run.attributes[:3])} ...), "
-                            f"and {labels.root} has others ({', '.join([*labels.attributes][:3])} ...): give data with the same")
+        raise TrainingError(f"run {run.id} predicts {len(run.attributes)} attributes ({', '.join(run.attributes[:3])} ...), but "
+                            f"{labels.root} has others ({', '.join([*labels.attributes][:3])} ...): use data with the same ones")
     rows = draw_rows(labels, split)
     cache = ImageCache(labels, run.recipe.size, rows)
     recipe = run.recipe if is_here(run.recipe.device) else replace(run.recipe, device="cpu")

@@ -112,7 +112,7 @@ def test_options_become_a_recipe(monkeypatch):
     ("--lr", "-1", "greater than 0"), ("--lr", "nan", "finite"), ("--epochs", "five", "valid integer"),
     ("--size", "4", "equal to 8"), ("--threads", "many", "'auto'"), ("--optimizer", "adm", "'AdamW'"),
     ("--device", "tpu", "auto|cpu"), ("--model-args", "[1]", "object"),
-    ("--model-args", "{hidden: 9}", "given as JSON, such as"), ("--augment-args", '{"p": NaN}', "JSON")])
+    ("--model-args", "{hidden: 9}", "write the arguments as JSON, such as"), ("--augment-args", '{"p": NaN}', "JSON")])
 def test_a_wrong_value(option, value, said):
     done = call("train", option, value)
     assert done.exit_code == 2 and f"'{option}'" in done.stderr and said in done.stderr
@@ -297,10 +297,10 @@ def test_reproduce_tells_the_same_from_another(faces, model, tmp_path):
     assert read_strictly(tmp_path / "again.json") == {"run": run.id, "same": True, "differences": {}, "changes": {}}
     make_sketch(tmp_path / "other", 8, 1, 1, progress=False)
     other = call("reproduce", model, "--root", tmp_path / "other")
-    assert other.exit_code == 1 and "made of other data" in other.output
+    assert other.exit_code == 1 and "trained on different data" in other.output
     save(replace(run, recipe=replace(run.recipe, seed=1)), tmp_path / "forged")
     forged = call("reproduce", tmp_path / "forged", "--root", faces)
-    assert forged.exit_code == 3 and "Another result." in forged.output
+    assert forged.exit_code == 3 and "The result differs." in forged.output
 
 
 def test_report_writes_a_page(faces, model, tmp_path):
@@ -334,6 +334,7 @@ def test_bench_runs_another_way(faces, tmp_path):
     result = read_strictly(tmp_path / "bench.json")
     assert set(result["ways"]) == {"celeba_nb", "naive"} and result["ratio_vs_naive"] > 0
     assert {"train_images_s", "seconds", "peak_mb", "test_accuracy"} == set(result["ways"]["naive"])
+    assert min(way["peak_mb"] for way in result["ways"].values()) > 100
 
 
 def test_the_cache_is_shown_and_removed(faces, tmp_path, monkeypatch):

@@ -254,7 +254,7 @@ def test_download(hub, labels, tmp_path, monkeypatch, capsys):
     "The hub's files are fetched once, and read; one that breaks off is not kept."
     monkeypatch.setattr(Hub, "cut", ("test-00000-of-00001.parquet",))
     message = refused(download_celeba, tmp_path / "new", "huggingface", hub, False)
-    assert "By hand" in message and str(tmp_path / "new") in message and "img_align_celeba.zip" in message
+    assert "Download it by hand, either" in message and str(tmp_path / "new") in message and "img_align_celeba.zip" in message
     assert not list((tmp_path / "new").glob("test*.parquet"))
     monkeypatch.setattr(Hub, "cut", ())
     fetched = (tmp_path / "new" / "train-00000-of-00002.parquet").stat().st_mtime_ns
@@ -276,5 +276,5 @@ def test_download_refused(tmp_path, monkeypatch):
         raise RuntimeError("quota exceeded")
     monkeypatch.setattr("torchvision.datasets.CelebA", quota)
     assert "quota exceeded" in refused(download_celeba, tmp_path)
-    assert "By hand" in refused(download_celeba, tmp_path, "huggingface", "http://127.0.0.1:9")
+    assert "Download it by hand, either" in refused(download_celeba, tmp_path, "huggingface", "http://127.0.0.1:9")
     assert "torchvision, huggingface" in refused(download_celeba, tmp_path, "elsewhere")

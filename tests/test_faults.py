@@ -187,7 +187,7 @@ def test_stopped_at_any_moment(name, stop, place, undisturbed, figure):
         phases[phase(attempts.folder)] += 1
         if stop == signal.SIGINT:
             printed = command.printed
-            assert code == 130 and "goes on from there" in printed and "Traceback" not in printed, printed
+            assert code == 130 and "run the same command to continue" in printed and "Traceback" not in printed, printed
         else:
             assert code == -stop
         attempts.stopped()
@@ -257,7 +257,7 @@ def test_two_at_once(place, undisturbed, figure):
 
 
 def test_a_killed_worker_is_told_in_one_line(tmp_path):
-    with pytest.raises(TrainingError, match="was killed, perhaps for want of memory") as caught:
+    with pytest.raises(TrainingError, match="was killed, perhaps because memory ran out") as caught:
         with study._broken_workers(tmp_path):
             Parallel(2)(delayed(os._exit)(1) for _ in range(2))
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)

@@ -200,18 +200,18 @@ BAD_TEXT = {
     "cut off": (lambda r: edit(r, ATTR, lambda t: "\n".join(t.splitlines()[:20])), ["50 images promised, 18 follow"]),
     "cut off in a line": (lambda r: edit(r, ATTR, lambda t: t[:-20]),
         [ATTR, "line 52", "values after the name, not 40"]),
-    "header only": (lambda r: edit(r, ATTR, lambda t: "\n".join(t.splitlines()[:2])), [ATTR, "no line names an image"]),
+    "header only": (lambda r: edit(r, ATTR, lambda t: "\n".join(t.splitlines()[:2])), [ATTR, "no images are listed"]),
     "column missing": (lambda r: edit(r, ATTR, line(2, lambda t: t.replace(" Bald ", " "))),
         [ATTR, "line 2", "missing: Bald"]),
     "column unknown": (lambda r: edit(r, ATTR, line(2, lambda t: t + " Happy")), [ATTR, "line 2", "unknown: Happy"]),
     "column twice": (lambda r: edit(r, ATTR, line(2, lambda t: t.replace("Bald", "Male"))),
-        ["missing: Bald", "twice: Male"]),
+        ["missing: Bald", "repeated: Male"]),
     "value 7": (lambda r: edit(r, ATTR, line(9, lambda t: t.replace(" -1", " 7", 1))), [ATTR, "line 9", "'7'"]),
     "last value 7": (lambda r: edit(r, ATTR, line(9, lambda t: t.rsplit(None, 1)[0] + " 7")), [ATTR, "line 9", "'7'"]),
     "value missing": (lambda r: edit(r, ATTR, line(9, lambda t: t.rsplit(None, 1)[0])), [ATTR, "line 9", "39 values"]),
     "value too many": (lambda r: edit(r, ATTR, line(9, lambda t: t + " 1")), [ATTR, "line 9", "41 values"]),
     "name twice": (lambda r: edit(r, ATTR, line(9, lambda t: "000003" + t[6:])),
-        [ATTR, "line 9", "again, after line 5"]),
+        [ATTR, "line 9", "is listed twice, first in line 5"]),
     "name twice in the partition": (lambda r: edit(r, PART, line(9, lambda t: "000003.jpg 0")),
         [PART, "line 9", "line 3"]),
     "name leads out": (lambda r: edit(r, ATTR, line(9, lambda t: "../" + t)), [ATTR, "line 9", "plain file name"]),
@@ -219,13 +219,13 @@ BAD_TEXT = {
         [ATTR, "line 9", "plain file name"]),
     "unknown split": (lambda r: edit(r, PART, line(4, lambda t: t[:-1] + "3")), [PART, "line 4", "'3'", "0, 1 or 2"]),
     "no split": (lambda r: edit(r, PART, line(4, lambda t: t[:-1])), [PART, "line 4", "0 values"]),
-    "empty partition": (lambda r: (r / PART).write_text(""), [PART, "no line names an image"]),
+    "empty partition": (lambda r: (r / PART).write_text(""), [PART, "no images are listed"]),
     "partition lacks an image": (lambda r: edit(r, PART, line(4, lambda t: None)),
-        [PART, "doesn't name 1 image(s)", "000004.jpg"]),
+        [PART, "doesn't list 1 image(s)", "000004.jpg"]),
     "partition lacks five": (lambda r: edit(r, PART, lambda t: "\n".join(t.splitlines()[5:])),
-        [PART, "doesn't name 5 image(s) (000001.jpg, 000002.jpg, 000003.jpg, …)"]),
+        [PART, "doesn't list 5 image(s) (000001.jpg, 000002.jpg, 000003.jpg, …)"]),
     "partition has one more": (lambda r: edit(r, PART, lambda t: t + "x.jpg 0\n"),
-        [PART, "beyond the attribute file", "x.jpg"]),
+        [PART, "lists, unlike the attribute file, 1 image", "x.jpg"]),
     "identity is a word": (lambda r: edit(r, IDS, line(5, lambda t: "000005.jpg Ann")), [IDS, "line 5", "'Ann'"]),
     "identities lack an image": (lambda r: edit(r, IDS, line(5, lambda t: None)), [IDS, "000005.jpg"]),
     "not text": (lambda r: (r / ATTR).write_bytes(b"50\n\xff\xfe\x00"), [ATTR, "not a table of text"]),
@@ -315,7 +315,7 @@ BAD_ZIP = {
     "leads out": (lambda r: zip_of(r, "img_align_celeba/../../000001.jpg"), ["'..'", "plain file name"]),
     "absolute": (lambda r: zip_of(r, "/etc/000001.jpg"), ["plain file name"]),
     "backslash": (lambda r: zip_of(r, "a\\..\\000001.jpg"), ["plain file name"]),
-    "twice": (lambda r: zip_of(r, "a/000001.jpg", "b/000001.jpg"), ["two members are called 000001.jpg"]),
+    "twice": (lambda r: zip_of(r, "a/000001.jpg", "b/000001.jpg"), ["two members are named 000001.jpg"]),
 }
 
 
@@ -330,7 +330,7 @@ def test_bad_zip(flaw, small, tmp_path):
 
 def test_bad_root(small, tmp_path):
     assert "no such folder" in refused(read_celeba, tmp_path / "nowhere")
-    assert "Give the folder that it lies in" in refused(read_celeba, small / ATTR)
+    assert "Give the folder that contains it" in refused(read_celeba, small / ATTR)
     assert "no list_attr_celeba.txt" in refused(read_celeba, tmp_path)
 
 
@@ -346,7 +346,7 @@ def test_sample(layout, small, labels, tmp_path):
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         some = read_celeba(LAYOUTS[layout](root, tmp_path / "set"))
-    assert [str(w.message) for w in said] == ["20 of 50 labelled images are absent: 30 stay."]
+    assert [str(w.message) for w in said] == ["20 of 50 labelled images are missing: 30 remain."]
     assert some.fingerprint == labels.take(np.arange(20, 50)).fingerprint
     assert len(some) == len(some.split) == 30 and some.read(0) == labels.read(20)
 

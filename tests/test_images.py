@@ -150,6 +150,11 @@ def test_what_cameras_and_editors_do(labels):
     assert (open_image(encoded(Image.fromarray(np.full((4, 4), 32896, np.uint16)), "PNG")) == 128).all()
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "CMYK", "YCbCr", "F"])
+def test_every_kind_of_picture_becomes_rgb(mode):
+    assert images.flatten(Image.new(mode, (4, 4))).mode == "RGB"
+
+
 def claiming(jpeg, width, height):
     "A JPEG whose frame says another size."
     at = jpeg.index(b"\xff\xc0") + 5

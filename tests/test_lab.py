@@ -129,8 +129,9 @@ def upload(page, file):
 def answer_to_a_photo(page, folder):
     "The button takes a photo and shows the chart; after it a letter, and says what is wrong."
     from celeba_nb.data import find_root
+    from celeba_nb.detection import Similarity, put_face
     from celeba_nb.files import read_celeba
-    from celeba_nb.photo import Similarity, open_photo, put_face
+    from celeba_nb.images import open_photo
 
     labels = read_celeba(find_root())
     face = open_photo(labels.read(labels.rows("test")[0]))

@@ -235,7 +235,7 @@ def test_copies_are_no_evidence():
 @pytest.mark.parametrize(("wrong", "said"), [
     (dict(values=[0.5, np.nan]), "NaN"), (dict(values=[0.5, 0.6], groups=[1, 2, 3]), "values (2,) and groups (3,)"),
     (dict(values=[0.5, 0.6], groups=[7, 7]), "two or more"), (dict(values=[]), "two or more"),
-    (dict(values=Y, groups=Y), "both should be (images,)"),
+    (dict(values=Y, groups=Y), "both should have the shape (images,)"),
     *[(dict(values=[0.5, 0.6], level=level), "between 0 and 1") for level in (0, 1, 95)],
 ])
 def test_bootstrap_interval_refuses(wrong, said):

@@ -202,7 +202,7 @@ def test_windows_of_layers():
 
 
 def test_unknown_windows_are_refused():
-    with pytest.raises(ValueError, match="how far Linear looks"):
+    with pytest.raises(ValueError, match="the receptive field of Linear"):
         layer_window(nn.Linear(4, 4))
     for value, start in (((3, 5), r"\(3, 5\) isn't one number"), ("same", "'same' isn't one number")):
         with pytest.raises(ValueError, match=f"^{start}"):

@@ -17,19 +17,25 @@ from signed import sign
 
 from celeba_nb.core import ATTRIBUTES, DataError, TrainingError
 from celeba_nb.data import find_root
-from celeba_nb.few_labels import FlipTTA
-from celeba_nb.files import read_celeba
-from celeba_nb.images import LARGEST_IMAGE
-from celeba_nb.photo import (
+from celeba_nb.detection import (
+    FoundFace,
     Similarity,
-    export_onnx,
-    find_faces,
+    _rotation,
+    centre_crop,
+    detect,
+    find_points,
     load_dlib,
-    open_photo,
-    predict_photo,
+    nms,
     put_face,
+    random_place,
+    search,
     warp_crop,
 )
+from celeba_nb.export import FromPixels, export_onnx
+from celeba_nb.few_labels import FlipTTA
+from celeba_nb.files import read_celeba
+from celeba_nb.images import FORMATS, LARGEST_IMAGE, open_photo
+from celeba_nb.photo import FRAME_POINTS, find_faces, fit_similarity, predict_images, predict_photo
 from celeba_nb.recipe import Recipe
 from celeba_nb.run import load
 from celeba_nb.training import train
@@ -185,7 +191,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked():
     file = io.BytesIO()
     Image.new("1", (LARGEST_IMAGE // 5000 + 1, 5000)).save(file, "PNG")
     code = ("import sys, resource\nresource.setrlimit(resource.RLIMIT_DATA, (6 << 30, 6 << 30))\n"
-            "from celeba_nb.photo import open_photo\nopen_photo(sys.stdin.buffer.read())")
+            "from celeba_nb.images import open_photo\nopen_photo(sys.stdin.buffer.read())")
     done = subprocess.run([sys.executable, "-c", code], input=file.getvalue(), cwd=ROOT, capture_output=True)
     assert b"the limit is 89,478,485: make it smaller" in done.stderr
 
@@ -211,6 +217,116 @@ def test_the_notebook_runs_without_dlib(tmp_path, sketch_faces):
     assert passed, printed[-5000:]
 
 
+def test_a_photo_is_a_file_or_its_content(photo, tmp_path):
+    path = save_as(Image.fromarray(photo), tmp_path / "photo.jpg", quality=95)
+    opened = open_photo(path)
+    assert opened.shape == photo.shape and opened.dtype == np.uint8
+    assert np.abs(opened.astype(int) - photo).mean() < 3 and (open_photo(path.read_bytes()) == opened).all()
+
+
+def test_what_cannot_be_opened_is_told_in_a_sentence(photo, tmp_path):
+    jpeg = save_as(Image.fromarray(photo), tmp_path / "photo.jpg").read_bytes()
+    for source, said in [(jpeg[:2000], "photo: damaged, or cut off"), (b"Dear reader", "not a picture that can be read"),
+                         (b"", "photo: it is empty"), (tmp_path / "nothing.jpg", "nothing.jpg: there is no such file"),
+                         (tmp_path, "can't be read")]:
+        with pytest.raises(DataError, match=said):
+            open_photo(source)
+    assert "EPS" not in FORMATS  # PostScript is a programming language
+
+
+def test_similarity_transforms_compose():
+    quarter, z = Similarity(2j, 10), np.array([0, 1, 1 + 1j])
+    assert (quarter(z) == [10, 10 + 2j, 8 + 2j]).all() and np.allclose(quarter.inverse()(quarter(z)), z)
+    assert np.allclose(quarter.after(quarter)(z), quarter(quarter(z)))
+
+
+def test_warp_crop_at_the_edges_and_half_the_size(face):
+    stripes = np.tile(np.array([0, 255], np.uint8)[:, None], (50, 100))[..., None].repeat(3, 2)  # black and white rows
+    assert (warp_crop(face, Similarity(1, 0)) == face).all()
+    assert np.abs(warp_crop(stripes, Similarity(0.5, 0), (50, 50)).astype(int) - 128).max() <= 1  # grey
+    assert (warp_crop(face, Similarity(1, 500), (50, 50)) == face[:50, :1]).all()  # far beyond: the border repeated
+    assert warp_crop(face, Similarity(1, 5j)).shape == face.shape
+
+
+def test_a_face_is_put_where_it_should_be(face):
+    far = put_face(face, Similarity(1, 300 + 300j), np.array([10, 20, 30]))
+    assert (far[0, 0] == [10, 20, 30]).all() and (far[320:500, 320:460] == face[20:200, 20:160]).all()
+    places = [random_place(np.random.default_rng(seed)) for seed in range(12)]
+    assert all(0.6 <= abs(place.turn) <= 2 for place in places)
+    for place in places:
+        corners = place(np.array([0, 178, 178 + 218j, 218j]))
+        assert min(corners.real.min(), corners.imag.min()) >= -1e-9 and max(corners.real.max(), corners.imag.max()) <= 900 + 1e-9
+
+
+def test_fit_similarity():
+    corners, quarter = np.array([0, 100, 40j, 100 + 60j]), Similarity(2j, 10)
+    noisy = quarter(corners) + np.array([1, -2j, 2, 1j])
+    assert np.allclose(fit_similarity(quarter(corners), corners), quarter.inverse())
+    assert np.allclose(fit_similarity(corners, 3 * corners + 5j), (3, 5j))
+    weighted = fit_similarity(noisy, corners, np.array([0.35, 0.35, 0.15, 0.15]))
+    assert not np.allclose(fit_similarity(noisy, corners), weighted)
+    assert np.allclose(fit_similarity(noisy, corners, np.full(4, 7)), fit_similarity(noisy, corners))
+
+
+def test_a_turned_picture_has_room_for_its_corners():
+    turned, size = _rotation(90, (300, 200))
+    assert size == (200, 300) and np.allclose(turned(np.array([0])), 200) and _rotation(20, (100, 100))[1] == (129, 129)
+
+
+@needs_dlib
+def test_the_points_of_an_aligned_face(face, photo):
+    points = find_points(face)
+    assert points.shape == (4,) and np.abs(points - FRAME_POINTS).max() < 25
+
+    def whole_picture(pixels):
+        return [((0, 0, pixels.shape[1], pixels.shape[0]), 1.0)]
+
+    plain, tilted = (detect(face, whole_picture, 90_000, degrees)[0][0] for degrees in (0, 10))
+    assert np.abs(plain - tilted).max() < 60  # the same points, found in another picture: nearly in the same place
+    assert detect(photo, lambda pixels: [], 90_000) == []
+
+
+@needs_dlib
+@pytest.mark.parametrize("shape", [(300, 300), (3, 5000)])
+def test_a_grey_wall_and_a_line_hold_no_face(shape):
+    assert search(np.full((*shape, 3), 128, np.uint8)) == ("", [])
+
+
+def test_one_face_is_found_once():
+    here, there = FRAME_POINTS, FRAME_POINTS + 200
+    assert len(nms([(here, 0.5), (here + 3, 0.9), (there, 0.2)])) == 2
+    assert nms([(here, 0.5), (here + 3, 0.9)])[0][1] == 0.9 and nms([]) == []
+
+
+def test_where_a_found_face_is(face):
+    whole = FoundFace(face, Similarity(1, 0), "centre")
+    assert whole.box == (0, 0, 178, 218) and (whole.corners == [0, 178, 178 + 218j, 218j]).all()
+    assert FoundFace(face, Similarity(0.5, 0), "centre").box == (0, 0, 356, 436)
+    assert (centre_crop(face).picture == face).all()
+    assert centre_crop(np.zeros((218, 378, 3), np.uint8)).box == (100, 0, 278, 218)
+    assert centre_crop(np.zeros((436, 356, 3), np.uint8)).box == (0, 0, 356, 436)
+
+
+def test_a_picture_is_predicted_alone_as_in_company(model):
+    labels, run = read_celeba(find_root()), load(model)
+    faces, net = [open_photo(labels.read(row)) for row in run.predictions["test_rows"]], run.net()
+    every = predict_images(net, faces, 32)
+    assert every.shape == (16, 40) and every.min() >= 0 and every.max() <= 1
+    assert not net.training and next(net.parameters()).device.type == "cpu"
+    assert np.allclose(predict_images(net, faces[3:4], 32)[0], every[3], atol=1e-3)
+    assert np.abs(every - run.predictions["test"]).max() < 0.05  # what the run said, up to its precision
+
+
+@needs_dlib
+def test_predict_photo(photo, model, tmp_path):
+    path = save_as(Image.fromarray(photo), tmp_path / "photo.png")
+    table = predict_photo(path, load(model))
+    assert list(table.columns) == ["left", "top", "right", "bottom", "way", *ATTRIBUTES]
+    assert table[list(ATTRIBUTES)].to_numpy().min() >= 0 and table[list(ATTRIBUTES)].to_numpy().max() <= 1
+    assert len(table) == 1 and predict_photo(path.read_bytes(), load(model)).equals(table)
+    assert len(predict_photo(as_png(np.full((200, 200, 3), 128, np.uint8)), load(model))) == 0  # nobody there
+
+
 def copy_of(model, folder):
     return shutil.copytree(model, folder / "copy")
 
@@ -228,6 +344,12 @@ def test_an_altered_file_is_refused(name, model, tmp_path):
     (copy_of(model, tmp_path) / name).unlink()
     with pytest.raises(TrainingError, match=f"{name} is missing"):
         load(folder)
+
+
+def test_a_folder_says_what_its_network_answers(model):
+    about = json.loads((model / "recipe.json").read_text())
+    assert about["attributes"] == list(ATTRIBUTES) and about["recipe"]["size"] == 32
+    assert set(about["prepared"]) == {"channels", "resize", "values"}
 
 
 def test_a_folder_of_the_first_format_is_still_read(model, tmp_path):
@@ -273,10 +395,21 @@ def test_export_without_the_extra_says_what_to_install(model, tmp_path, monkeypa
 def test_an_export_that_differs_is_not_kept(model, tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    monkeypatch.setattr("celeba_nb.photo._compare_onnx", lambda *_: 0.01)
+    monkeypatch.setattr("celeba_nb.export._compare_onnx", lambda *_: 0.01)
     with pytest.raises(TrainingError, match="differ by up to 0.01"):
         export_onnx(load(model), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_another_network_than_the_exported_one_is_noticed(model, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    run, pixels = load(model), torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8)
+    assert export_onnx(run, tmp_path / "model.onnx") < 1e-4 and [*tmp_path.iterdir()] == [tmp_path / "model.onnx"]
+    (answers,) = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(None, {"pixels": pixels.numpy()})
+    other = replace(run, weights={name: 1.1 * weight for name, weight in run.weights.items()})
+    same, different = (FromPixels(one.net()).eval()(pixels).detach().numpy() for one in (run, other))
+    assert np.abs(answers - same).max() < 1e-4 < np.abs(answers - different).max()
 
 
 def test_a_network_with_ten_crops_is_exported(model, tmp_path):

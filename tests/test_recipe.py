@@ -49,8 +49,8 @@ def refusal(call, *args, **kwargs):
     ("optimizer", "Adm", "'Adam', 'AdamW' or 'SGD'"), ("schedule", None, "'constant' or 'cosine'"), ("compile", 1, "boolean"),
     ("precision", "float16", "'auto', 'float32' or 'bfloat16'"), ("memory_format", "NHWC", "'channels_last' or 'contiguous'"),
     ("device", "tpu", "auto|cpu|mps"), ("device", "cuda:", "auto|cpu|mps"), ("model", None, "string"), ("augment", 3, "string"),
-    ("augment_args", [0.5], "dictionary"), ("model_args", {"a": {1, 2}}, "what JSON can"),
-    ("model_args", {"a": float("nan")}, "what JSON can"),
+    ("augment_args", [0.5], "dictionary"), ("model_args", {"a": {1, 2}}, "be serialisable as JSON"),
+    ("model_args", {"a": float("nan")}, "be serialisable as JSON"),
 ])
 def test_a_wrong_value(name, value, said):
     text = refusal(Recipe, **{name: value})
@@ -120,12 +120,12 @@ def test_what_is_written_comes_back():
 @pytest.mark.parametrize(("choices", "said"), [
     ({"epoch": 50}, "unknown key 'epoch' (did you mean 'epochs'?)"), ({"zzz": 1}, "unknown key 'zzz'"),
     ({3: 1}, "unknown key '3'"),
-    ([], "names and values are wanted"), (None, "names and values are wanted"), ({"lr": 0}, "lr must be greater than 0"),
+    ([], "expected field names and values"), (None, "expected field names and values"), ({"lr": 0}, "lr must be greater than 0"),
     ({"objective": "a.b", "loss": "a.b"}, "objective and loss are the same field"),
     ({"model": "celeba_nb.speed.SmallResNet", "model_args": [4]}, "model_args must be a valid dictionary"),
     ({"model_args": json.loads('{"a":' * 900 + "1" + "}" * 900)}, "recursion"), ({"self": 1}, "unknown key 'self'"),
     ({"__dataclass_self__": 1}, "__dataclass_self__"), ({"model": ["a.b"]}, "model must be a valid string"),
-    ({"model": "celeba_nb.sketch.make_sketch"}, "no network, loss or augmentation"),
+    ({"model": "celeba_nb.sketch.make_sketch"}, "is not a network, loss or augmentation"),
     ({"model": "celeba_nb.model.NoSuchNet"}, "there is no 'celeba_nb.model.NoSuchNet'"),
     ({"model": "os.system"}, "only name what is in celeba_nb"), ({"model": "system"}, "only name what is in celeba_nb"),
     ({"augment_args": {"steps": [["os.system", {}]]}}, "only name what is in celeba_nb"),

@@ -93,7 +93,7 @@ def test_any_number_of_attributes(tmp_path):
     assert (again.attributes, again.kind, again.temperature) == (("A", "B", "C"), "own", 1.5)
     assert again.thresholds == [0.1, 0.5, 0.9] and again.net()(torch.zeros(2, 3, 16, 16)).shape == (2, 3)
     change(tmp_path / "run", attributes=["A", "B"])  # now its predictions are about another number
-    with pytest.raises(DamagedError, match=r"there should be decimal numbers of the shape \(4, 2\)"):
+    with pytest.raises(DamagedError, match=r"expected floats of the shape \(4, 2\)"):
         load(tmp_path / "run")
 
 
@@ -108,7 +108,7 @@ def test_entries_that_cannot_be(change_of, copy):
 
 
 def test_evaluate_refuses_other_attributes(made, labels):
-    with pytest.raises(TrainingError, match="answers about 40 attributes"):
+    with pytest.raises(TrainingError, match="predicts 40 attributes"):
         evaluate(made.run, replace(labels, attributes=labels.attributes[["Smiling", "Young"]]))
 
 
@@ -276,7 +276,8 @@ def mylab(tmp_path, monkeypatch):
 
 
 def test_own_code_from_training_to_report(mylab, labels, tmp_path):
-    from celeba_nb.photo import export_onnx, predict_photo
+    from celeba_nb.export import export_onnx
+    from celeba_nb.photo import predict_photo
     from celeba_nb.report import write_report
 
     folder = tmp_path / "model"

@@ -206,7 +206,7 @@ def test_a_missing_value_is_an_error():
 
 
 def test_out_is_no_folder(model, tmp_path):
-    with pytest.raises(TrainingError, match="give the name of a file"):
+    with pytest.raises(TrainingError, match="is a folder: give a file, such as"):
         write_report(model, tmp_path)
 
 

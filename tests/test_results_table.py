@@ -91,7 +91,7 @@ def test_other_images_are_refused(table):
 
 def test_no_row_is_added_twice(table):
     before = table.path.read_bytes()
-    with pytest.raises(TrainingError, match="'a' with seed 1 has its row already"):
+    with pytest.raises(TrainingError, match="'a' with seed 1 already has a row; remove it to add another"):
         table.add(("a", 1), made_up_run("a1", 1), LABELS)
     assert table.path.read_bytes() == before and len(table.rows) == 6
 
@@ -115,7 +115,7 @@ def test_two_processes_grow_one_table(table):
     table.add(("c", 0), made_up_run("c0", 0), LABELS)
     other.add(("d", 0), made_up_run("d0", 0), LABELS)
     assert {("c", 0), ("d", 0)} < set(ResultsTable(table.path).right) and len(other.rows) == 8
-    with pytest.raises(TrainingError, match="'d' with seed 0 has its row already"):
+    with pytest.raises(TrainingError, match="'d' with seed 0 already has a row; remove it to add another"):
         table.add(("d", 0), made_up_run("d0", 0), LABELS)
 
 

@@ -214,7 +214,7 @@ def test_an_extension_type_in_parquet(faces, mark, tmp_path):
 
 @pytest.mark.parametrize("change", [
     {"model": "os.system"}, {"model": "subprocess.run"}, {"loss": "builtins.exec"}, {"augment": "os.system"},
-    {"model": "celeba_nb.run.os.system"}, {"model": "celeba_nb.speed.subprocess"}, {"model": "celeba_nb.data.shutil.rmtree"},
+    {"model": "celeba_nb.run.os.system"}, {"model": "celeba_nb.benchmark.subprocess"}, {"model": "celeba_nb.data.shutil.rmtree"},
     {"model": "celeba_nb.cli.study_command", "model_args": {"out": "elsewhere"}}, {"model": "celeba_nb.sketch.make_sketch"},
     {"model": "celeba_nb"}, {"model": "celeba_nb..os"}, {"model": "celeba_nb.../os.system"},
     {"loss": "celeba_nb.study.make_runs"},
@@ -284,7 +284,7 @@ def test_a_link_to_what_never_ends(name, faces, tmp_path):
     (root / name).unlink()
     (root / name).symlink_to("/dev/zero")
     if name.endswith(".jpg"):
-        with pytest.warns(UserWarning, match="1 of 20 labelled images are absent"):
+        with pytest.warns(UserWarning, match="1 of 20 labelled images are missing"):
             assert len(read_celeba(root)) == 19
     else:
         with pytest.raises(DataError, match=re.escape(name)):

@@ -1,70 +1,78 @@
-"""Timing other programs: turns, their order, and what is left behind when something stops us."""
-import sys
-from types import SimpleNamespace
+"""Lesson 06: what it says of speed, where the lesson itself only shows it; and the program that makes its tables."""
+import json
+from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
-import psutil
 import pytest
+import torch
 
-import celeba_nb
-from celeba_nb import speed
-from celeba_nb.core import TrainingError
-from celeba_nb.speed import backend_script, bench, memory_mb, summarize
+from celeba_nb.augment import random_flip
+from celeba_nb.model import AttributeCNN
+from celeba_nb.recipe import Recipe
+from celeba_nb.speed import compare_times, ratios
+from celeba_nb.training import train
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = Recipe(train_images=30, valid_images=10, test_images=10, size=16, epochs=4,
+              model_args={"channels": [4, 8, 8], "hidden": 16})
 
 
-def test_bench_takes_turns(monkeypatch, capsys):
-    "Each turn has all ways, and a seed of its own; the bar says which is running."
+@pytest.fixture
+def steps(monkeypatch):
+    "The program benchmarks/steps.py as a module."
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import steps
+    return steps
+
+
+def test_times_have_a_row_a_turn():
     calls = []
-    monkeypatch.setattr(speed, "run_backend", lambda way, options: calls.append((way, options)) or {"seconds": 1.5})
-    found = bench(["naive", "celeba_nb"], ["--size", "32"], 2)
-    assert [way for way, _ in calls] == ["naive", "celeba_nb"] * 2
-    assert [options for _, options in calls] == [["--size", "32", "--seed", seed] for seed in "0011"]
-    assert found[["way", "turn", "seconds"]].to_numpy().tolist() == [
-        [way, turn, 1.5] for turn in (0, 1) for way in ("naive", "celeba_nb")]
-    said = capsys.readouterr().err
-    assert "turn 1 of 2: naive" in said and "turn 2 of 2: celeba_nb" in said
+    times = compare_times({name: lambda name=name: calls.append(name) for name in ("one", "two")}, repeats=3)
+    assert times.shape == (3, 2) and (times > 0).all(axis=None) and list(times) == ["one", "two"]
+    assert calls == ["one", "two"] * 4  # in turns, the first of them to warm up
 
 
-def test_bench_refuses_a_wrong_name_before_anything_has_run(monkeypatch):
-    monkeypatch.setattr(speed, "run_backend", lambda way, options: pytest.fail(f"{way} was run"))
-    with pytest.raises(TrainingError, match="no backend 'nobody'"):
-        bench(["celeba_nb", "nobody"], [], 1, progress=False)
+def test_ratios_are_taken_turn_by_turn():
+    "In the second turn everything took three times as long: the ratio is the same."
+    found = ratios(pd.DataFrame({"old": [2.0, 6.0, 2.0], "new": [1.0, 3.0, 1.0]}), "old")
+    assert (found.loc["new"] == 2).all() and (found.loc["old"] == 1).all()
 
 
-def test_summary_keeps_the_order_of_the_ways():
-    ways = ["naive", "fastai", "celeba_nb"]
-    found = pd.DataFrame({"way": ways, "turn": 0, "seconds": [8.0, 6.0, 2.0], "train_images_s": 1.0, "peak_mb": 1.0,
-                          "test_accuracy": 0.8})
-    summary = summarize(found)
-    assert list(summary["ways"]) == ways and summary["ratio_vs_fastai"] == 3 and summary["turns"] == 1
+def test_flips_of_a_whole_batch_are_those_of_each_image(steps):
+    x = torch.rand(32, 3, 8, 8)
+    one, two = (way(x, torch.Generator().manual_seed(1)) for way in (steps.flip_each, random_flip))
+    assert torch.equal(one, two) and not torch.equal(one, x)
 
 
-def test_bench_needs_the_repository(tmp_path, monkeypatch):
-    monkeypatch.setattr(celeba_nb, "__file__", str(tmp_path / "celeba_nb" / "__init__.py"))
-    with pytest.raises(TrainingError, match="needs the repository"):
-        backend_script("naive")
+def test_each_stage_trains(labels, steps):
+    for k in range(len(steps.STAGES)):
+        steps.stage(k, labels, labels.rows("train")[:8], 16)()
 
 
-def family(megabytes, *children):
-    "A process with helpers, who have helpers."
-    def all_of(recursive=False):
-        return [*children, *(each for child in children for each in child.children(recursive) if recursive)]
-    return SimpleNamespace(memory_full_info=lambda: SimpleNamespace(rss=megabytes * 1e6), children=all_of)
+def test_the_committed_stages_are_those_of_the_program(steps):
+    assert list(pd.read_csv(ROOT / "nbs/results/speed_stages.csv")) == steps.STAGES
 
 
-def test_memory_of_a_family():
-    "Helpers of helpers count, too; who has ended holds nothing."
-    assert memory_mb(family(100, family(10, family(1)), family(2))) == 113
-    ended = psutil.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    assert memory_mb(ended) == 0
+def test_answers_are_the_same_without_gradients():
+    net, x = AttributeCNN(16), torch.rand(2, 3, 16, 16)
+    with torch.inference_mode():
+        without = net(x)
+    assert torch.equal(net(x), without)
 
 
-def test_stopped_watch_leaves_no_process(monkeypatch):
-    def stop(process):
-        raise KeyboardInterrupt
-    monkeypatch.setattr(speed, "memory_mb", stop)
-    process = psutil.Popen([sys.executable, "-c", "import time; time.sleep(20)"])
-    with pytest.raises(KeyboardInterrupt):
-        speed._watch(process)
-    assert process.wait(10) != 0  # it was killed, and didn't sleep on
+@pytest.mark.parametrize("seed", [0, 1])
+def test_bfloat16_trains_a_network_that_is_as_good(labels, seed):
+    long, short = (train(replace(TINY, precision=precision, seed=seed), labels, progress=False).metrics["test_accuracy"]
+                   for precision in ("float32", "bfloat16"))
+    assert abs(long - short) < 0.02
+
+
+def test_auto_is_resolved(labels):
+    resolved = train(replace(TINY, epochs=1), labels, progress=False).recipe
+    assert resolved.precision in ("float32", "bfloat16") and resolved.memory_format in ("channels_last", "contiguous")
+
+
+def test_many_images_needed_no_more_memory():
+    "As benchmarks/memory.py measured it with 1,000 and with 200,000 images; test_scale measures fewer."
+    assert json.loads((ROOT / "nbs/results/memory.json").read_text())["more_mb"] < 300

@@ -57,7 +57,7 @@ def test_stopped_study(faces, whole, tmp_path, stop):
     kept = finished_runs(tmp_path / "stopped")
     assert process.returncode != 0 and 4 <= len(kept) < 12, printed
     if stop == signal.SIGINT:
-        assert process.returncode == 130 and "goes on from there" in printed and "Traceback" not in printed
+        assert process.returncode == 130 and "run the same command to continue" in printed and "Traceback" not in printed
     resumed = finish(faces, tmp_path / "stopped")
     assert all(resumed[key] == whole[key] for key in ("rows", "effects", "effects_other"))
     after = finished_runs(tmp_path / "stopped")

@@ -137,7 +137,7 @@ def test_a_forged_record_is_found_out(labels, whole):
     forged = replace(whole, predictions=longer.predictions)
     assert reproduce(forged, labels, progress=False)["predictions test"] == apart["predictions test"]
     assert changes_since(replace(whole, machine=whole.machine | {"torch": "0.1"})) == {"torch": ("0.1", torch.__version__)}
-    with pytest.raises(TrainingError, match="made of other data"):
+    with pytest.raises(TrainingError, match="trained on different data"):
         reproduce(replace(whole, data="other"), labels)
 
 

@@ -1,0 +1,199 @@
+"""Which network? The tables of notebook 08: accuracy with paired seeds, learning rates, seconds and memory.
+
+    OMP_NUM_THREADS=1 python benchmarks/architectures.py --root "$CELEBA_ROOT" --out nbs/results
+
+On one otherwise idle core it takes about an hour and a quarter, estimated from the seconds of a step. Finished runs are
+kept in --runs, and a second start goes on from them. Written: architectures_momentum.csv (MobileNetV3 with two momenta),
+architectures_rates.csv (two learning rates for each network), architectures_runs.csv and architectures_effects.csv (eight
+seeds for each network, at its better rate), architectures_seconds.csv (a step in float32 and bfloat16, in turns),
+architectures_memory.csv (the peak of a process that trains; Linux only).
+"""
+import argparse
+import json
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import nn
+
+from celeba_nb.core import keep_memory
+from celeba_nb.data import draw_rows, find_root
+from celeba_nb.files import read_celeba
+from celeba_nb.images import ImageCache, normalize
+from celeba_nb.loop import Callback, bce, train_step
+from celeba_nb.recipe import Recipe
+from celeba_nb.speed import compare_times
+from celeba_nb.state import new_state
+from celeba_nb.study import Study
+from celeba_nb.training import train
+
+MODEL, OURS = "celeba_nb.model.", "celeba_nb.architectures."
+SMALL = {"channels": (16, 48, 96, 128)}
+DEEP = SMALL | {"blocks": (0, 2, 2, 2)}
+LADDER = {
+    "study's CNN": (MODEL + "AttributeCNN", {}),
+    "+ batch norm": (OURS + "norm_cnn", {}),
+    "+ averages": (OURS + "pooled_cnn", {}),
+    "plain, 16 layers": (OURS + "PlainNet", DEEP),
+    "residual, 16 layers": (MODEL + "ResNet", DEEP),
+    "residual, 8 layers": (MODEL + "ResNet", SMALL),
+    "8 layers, wider": (MODEL + "ResNet", {}),
+}
+READY = {
+    "ResNet-18": (OURS + "torchvision_net", {"name": "resnet18"}),
+    "MobileNetV3": (OURS + "torchvision_net", {"name": "mobilenet_v3_small"}),
+}
+RIVALS = ["residual, 8 layers", *READY]
+QUESTIONS = {  # of our own networks: the difference of two
+    "batch norm": ("+ batch norm", "study's CNN"),
+    "averages for the large layer": ("+ averages", "+ batch norm"),
+    "the addition, 16 layers": ("residual, 16 layers", "plain, 16 layers"),
+    "16 layers for 8": ("residual, 16 layers", "residual, 8 layers"),
+    "wider": ("8 layers, wider", "residual, 8 layers"),
+    "all steps together": ("residual, 8 layers", "study's CNN"),
+}
+TRAINING = {"size": 64, "epochs": 10, "schedule": "cosine", "optimizer": "AdamW", "weight_decay": 0.05,
+            "augment": "celeba_nb.augment.random_flip", "threads": 1}
+RATES = (0.0005, 0.002)
+
+
+def recipe(network, lr, **options):
+    "How a network of the table is trained."
+    model, args = (LADDER | READY)[network]
+    own = {"precision": "float32"} if network == "MobileNetV3" else {}
+    return Recipe(model=model, model_args=args, lr=lr, **TRAINING | own | options)
+
+
+def minus(new, old, networks):
+    "The weights of a difference of two networks."
+    return tuple((name == new) - (name == old) for name in networks)
+
+
+def ladder_effects():
+    return {question: minus(*pair, LADDER) for question, pair in QUESTIONS.items()}
+
+
+def ready_effects():
+    return {f"{name} for 8 layers": minus(name, RIVALS[0], RIVALS) for name in READY}
+
+
+# Accuracy
+
+
+class SetMomentum(Callback):
+    "Set the momentum of all running averages."
+
+    def __init__(self, momentum):
+        self.momentum = momentum
+
+    def on_start(self, state):
+        for layer in state.net.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.momentum = self.momentum
+
+
+def momentum_table(labels, out, options):
+    mobile = recipe("MobileNetV3", 0.002, seed=200, **options)
+    both = {momentum: train(mobile, labels, callbacks=(SetMomentum(momentum),)) for momentum in (0.01, 0.1)}
+    table = pd.DataFrame({momentum: run.metrics for momentum, run in both.items()}).T.rename_axis("momentum")
+    table[["train_loss", "valid_loss", "valid_accuracy"]].round(4).to_csv(out / "architectures_momentum.csv")
+
+
+def rates_table(labels, out, runs, options):
+    "Two learning rates for each network, with two seeds that are used for nothing else; returns the better rate of each."
+    tries = {f"{name} @ {lr}": recipe(name, lr, **options) for name in LADDER | READY for lr in RATES}
+    found = Study(tries, [100, 101], runs).run(labels).metrics()
+    found[["network", "lr"]] = found["method"].str.split(" @ ", expand=True)
+    found = found[["network", "lr", "seed", "train_loss", "valid_loss", "valid_accuracy", "seconds"]].astype({"lr": float})
+    found.to_csv(out / "architectures_rates.csv", index=False)
+    return found.pivot_table(index="network", columns="lr", values="valid_accuracy").idxmax(axis=1).to_dict()
+
+
+def runs_tables(labels, out, runs, chosen, seeds, options):
+    "Seed by seed, so that an unfinished table has whole pairs."
+    def measured(networks, n):
+        return Study({name: recipe(name, chosen[name], **options) for name in networks}, n, runs).run(labels)
+
+    for n in range(1, seeds + 1):
+        asked = (measured(LADDER, n), ladder_effects()), (measured(RIVALS, n), ready_effects())
+        table = pd.concat([study.metrics() for study, _ in asked]).drop_duplicates(["method", "seed"])
+        table.to_csv(out / "architectures_runs.csv", index=False)
+        effects = pd.concat([study.effects(questions) for study, questions in asked])
+        effects.to_csv(out / "architectures_effects.csv", index=False)
+
+
+# Costs
+
+
+def timed_step(name, precision, x, y):
+    "A step of `train`, to be called as often as you like."
+    choices = {"precision": precision, "device": "cpu", "memory_format": "channels_last"}
+    state = new_state(replace(recipe(name, 0.001), **choices), steps=1000)
+    batch = x.contiguous(memory_format=torch.channels_last), y
+    return lambda: train_step(state, state.net, bce, *batch)
+
+
+def seconds_table(labels, out, repeats):
+    rows = draw_rows(labels, "train", 32, seed=0)
+    x = normalize(ImageCache(labels, 64, rows, progress=False)[rows])
+    y = torch.tensor(labels.attributes.iloc[rows].to_numpy(), dtype=torch.float32)
+    torch.set_num_threads(1)
+    steps = {f"{name} @ {precision}": timed_step(name, precision, x, y)
+             for name in LADDER | READY for precision in ("float32", "bfloat16")}
+    (1000 / 32 * compare_times(steps, repeats=repeats)).to_csv(out / "architectures_seconds.csv", index=False)
+
+
+PEAK = """
+import json, sys, torch
+from pathlib import Path
+from celeba_nb.core import keep_memory
+from celeba_nb.loop import bce, train_step
+from celeba_nb.recipe import Recipe
+from celeba_nb.state import new_state
+
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1000
+
+keep_memory()
+before = peak()
+state = new_state(Recipe(**json.loads(sys.argv[1])), steps=1000)
+batch = torch.zeros(32, 3, 64, 64).contiguous(memory_format=torch.channels_last), torch.zeros(32, 40)
+for _ in range(3):
+    train_step(state, state.net, bce, *batch)
+print(peak() - before)
+"""
+
+
+def peak_mb(name):
+    "What three steps of training need at their peak, beyond what Python and PyTorch take, in a process of their own."
+    own = asdict(recipe(name, 0.001)) | {"device": "cpu", "memory_format": "channels_last"}
+    own["precision"] = "float32" if own["precision"] == "float32" else "bfloat16"
+    done = subprocess.run([sys.executable, "-c", PEAK, json.dumps(own)], check=True, capture_output=True, text=True)
+    return float(done.stdout)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, help="the CelebA folder (default: $CELEBA_ROOT, else sketch faces)")
+    parser.add_argument("--out", type=Path, default=Path("nbs/results"))
+    parser.add_argument("--runs", type=Path, default=Path("runs/architectures"), help="where finished runs are kept")
+    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--options", type=json.loads, default={}, help="changes of every recipe, as JSON")
+    parser.add_argument("--repeats", type=int, default=9, help="timed turns")
+    args = parser.parse_args()
+    keep_memory()
+    labels = read_celeba(args.root or find_root())
+    momentum_table(labels, args.out, args.options)
+    chosen = rates_table(labels, args.out, args.runs, args.options)
+    runs_tables(labels, args.out, args.runs, chosen, args.seeds, args.options)
+    seconds_table(labels, args.out, args.repeats)
+    peaks = {name: peak_mb(name) for name in LADDER | READY}
+    pd.Series(peaks, name="peak_mb").round(1).to_csv(args.out / "architectures_memory.csv")
+
+
+if __name__ == "__main__":
+    main()
