@@ -1,5 +1,4 @@
 """The networks of notebook 08: what they are made of, what they weigh, and what makes them differ."""
-import importlib.util
 import os
 from pathlib import Path
 from unittest.mock import patch
@@ -11,24 +10,13 @@ import torch
 import torchvision
 from torch import nn
 
+from benchmarks.architectures import DEEP, LADDER, READY, SMALL, ladder_effects, ready_effects
 from celeba_nb.architectures import Plain, PlainNet, norm_cnn, pooled_cnn, torchvision_net
 from celeba_nb.core import import_object
 from celeba_nb.layers import Residual, conv_bn, macs, pooled_head, stages, stem, training_memory
 from celeba_nb.model import AttributeCNN, ResNet, count_parameters, predict
 from celeba_nb.pretrained import IMAGENET_MEAN, IMAGENET_STD, NETWORKS
 from celeba_nb.recipe import QUICKEST
-from tools.notebooks import ROOT
-
-SMALL = {"channels": (16, 48, 96, 128)}
-DEEP = SMALL | {"blocks": (0, 2, 2, 2)}
-
-
-@pytest.fixture(scope="module")
-def bench():
-    spec = importlib.util.spec_from_file_location("bench_architectures", ROOT / "benchmarks" / "architectures.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def images(n=2, size=64):
@@ -48,15 +36,15 @@ def test_a_network_turns_images_into_forty_logits(build, size):
         assert predict(build(size), torch.zeros(2, 3, size, size)).shape == (2, 40)
 
 
-def test_networks_of_the_table_are_made_by_name(bench):
-    for model, args in (bench.LADDER | bench.READY).values():
+def test_networks_of_the_table_are_made_by_name():
+    for model, args in (LADDER | READY).values():
         assert predict(import_object(model)(size=64, **args), images()).shape == (2, 40)
 
 
-def test_questions_are_differences_of_two_networks(bench):
-    for weights in [*bench.ladder_effects().values(), *bench.ready_effects().values()]:
+def test_questions_are_differences_of_two_networks():
+    for weights in [*ladder_effects().values(), *ready_effects().values()]:
         assert sum(weights) == 0 and sum(map(abs, weights)) == 2
-    assert list(bench.ready_effects().values()) == [(-1, 1, 0), (-1, 0, 1)]
+    assert list(ready_effects().values()) == [(-1, 1, 0), (-1, 0, 1)]
 
 
 def test_weights_of_the_normalised_network():

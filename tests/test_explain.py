@@ -1,6 +1,6 @@
 """Where a network looks: the methods against their definitions, the scores, the tables of notebook 11 and how they are made."""
 import copy
-import importlib.util
+import importlib
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -53,10 +53,7 @@ def net():
 
 @pytest.fixture(scope="module")
 def bench():
-    spec = importlib.util.spec_from_file_location("bench_explain", ROOT / "benchmarks" / "explain.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("benchmarks.explain")
 
 
 def gradient_of(net, x):

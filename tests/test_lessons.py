@@ -7,7 +7,7 @@ from tools.figures import lessons, over
 
 @pytest.mark.skipif(bool(MISSING), reason=MISSING)  # screens are measured in a browser
 def test_limits():
-    assert {name: over(row, limits) for name, row, limits in lessons() if over(row, limits)} == {}
+    assert {name: missed for name, row, limits in lessons() if (missed := over(row, limits))} == {}
 
 
 def test_the_lessons_up_to_the_ablation_fit_into_an_evening():

@@ -37,6 +37,11 @@ def faces(tmp_path_factory):
     return make_sketch(tmp_path_factory.mktemp("scale") / "faces", 300, 41, 41, progress=False)
 
 
+def process(rank):
+    "One of two processes, without the other."
+    return Distributed(SimpleNamespace(process_index=rank, num_processes=2, is_main_process=rank == 0))
+
+
 def call(*command):
     return subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=300)
 
@@ -66,11 +71,11 @@ def test_a_batch_smaller_than_the_processes_is_refused(faces, tmp_path):
 
 def test_each_shard_counts_by_its_size():
     "Nine images for two processes: the mean over both must give four and five ninths."
-    pair = [Distributed(SimpleNamespace(process_index=rank, num_processes=2, is_main_process=rank == 0)) for rank in range(2)]
+    pair = process(0), process(1)
     batch = SimpleNamespace(iterate=lambda start: iter([(torch.zeros(9, 3), torch.zeros(9))]))
-    assert [len(x) for process in pair for x, _ in Shard(batch, process).iterate()] == [4, 5]
-    assert [process.weight / 2 for process in pair] == [4 / 9, 5 / 9]
-    assert [process.writes for process in pair] == [True, False]
+    assert [len(x) for one in pair for x, _ in Shard(batch, one).iterate()] == [4, 5]
+    assert [one.weight / 2 for one in pair] == [4 / 9, 5 / 9]
+    assert [one.writes for one in pair] == [True, False]
 
 
 def test_shards_differ_by_one_at_most_and_are_everything():
@@ -83,26 +88,25 @@ def test_the_shards_together_are_the_batches_of_one_process(faces):
     "With the same flips: each process makes the whole batch, and keeps its part."
     labels = read_celeba(faces)
     cache = ImageCache(labels, 32, labels.rows("train")[:64], progress=False)
-    pair = [Distributed(SimpleNamespace(process_index=rank, num_processes=2, is_main_process=rank == 0)) for rank in range(2)]
+    pair = process(0), process(1)
 
     def batches():
         return Batches(cache, cache.rows, 25, random_flip, torch.Generator().manual_seed(3))
 
-    alone, halves = [x for x, _ in batches()], [[x for x, _ in Shard(batches(), process).iterate()] for process in pair]
+    alone, halves = [x for x, _ in batches()], [[x for x, _ in Shard(batches(), one).iterate()] for one in pair]
     assert all(torch.equal(torch.cat(parts), x) for *parts, x in zip(*halves, alone))
     assert [[len(x) for x in half] for half in halves] == [[12, 12, 7], [13, 13, 7]]
 
 
 def test_a_batch_without_labels_is_not_shared():
-    process = Distributed(SimpleNamespace(process_index=0, num_processes=2, is_main_process=True))
-    assert isinstance(process.shard(Batches), Shard)
+    assert isinstance(process(0).shard(Batches), Shard)
     with pytest.raises(TrainingError, match="in one process"):
-        process.shard(WithUnlabeled(Batches, Batches))
+        process(0).shard(WithUnlabeled(Batches, Batches))
 
 
 def test_one_process_needs_no_group():
-    with find_processes() as process:
-        assert process is SINGLE_PROCESS
+    with find_processes() as found:
+        assert found is SINGLE_PROCESS
 
 
 def test_two_processes_on_one_card_are_refused(monkeypatch):

@@ -11,7 +11,7 @@ from tools.notebooks import BRANCH, FOLDED, PACKAGE, REPOSITORY, is_internal, na
 COLAB = "https://colab.research.google.com/github/{name}/blob/{branch}/{file}"
 BINDER = "https://mybinder.org/v2/gh/{name}/{branch}?labpath={quoted}"
 # What else a notebook needs.
-EXTRAS = {"10_scale": "scale", "11_explain": "explain", "attribution": "explain", "12_photo": "photo,export",
+EXTRAS = {"10_scale": "scale", "11_explain": "explain", "attribution": "explain", "12_photo": "photo",
           "detection": "photo", "export": "export"}
 CELL = """#| hide
 #| eval: false
