@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
     "core": ["DataError", "TrainingError"],
+    "compare": ["verdict"],
     "recipe": ["RECIPES", "Recipe"],
     "sketch": ["make_sketch"],
     "files": ["read_celeba"],

@@ -24,7 +24,7 @@ from .metrics import accuracy, balanced_accuracy, image_accuracy, mean_average_p
 from .recipe import Recipe
 from .run import Run, run_id
 from .stats import add_verdicts, measure_effects
-from .study import make_runs, plan_runs
+from .study import MARGIN, make_runs, plan_runs
 
 # %% ../nbs/internals/results.ipynb #ccb6cebe
 def flip_accuracy(
@@ -186,7 +186,7 @@ def paired_effects(
     found = {effect: differences for effect, methods in effects.items() if len(differences := _differences(table, methods))}
     if not found:
         raise TrainingError(f"{table.path} has no two of these methods with the same seed: make some runs first")
-    rows = pd.concat([measure_effects(differences[None], table.groups, "higher") for differences in found.values()],
+    rows = pd.concat([measure_effects(differences[None], table.groups, "higher", MARGIN) for differences in found.values()],
                      ignore_index=True)
     rows.insert(0, "effect", list(found))
-    return add_verdicts(rows, "higher")
+    return add_verdicts(rows, "higher", MARGIN)
