@@ -6,8 +6,8 @@ Docs: https://celeba-nb.github.io/celeba_nb/internals/cli.html.md"""
 
 # %% auto #0
 __all__ = ['app', 'one_line_errors', 'write_json', 'records', 'open_labels', 'recipe_options', 'recipe_from_options',
-           'study_sizes', 'study_command', 'read_csv', 'verdict_command', 'train_command', 'evaluate_command',
-           'photo_answer', 'predict_command', 'export_command', 'reproduce_command', 'report_command', 'sketch_command',
+           'study_sizes', 'study_command', 'verdict_command', 'train_command', 'evaluate_command', 'photo_answer',
+           'predict_command', 'export_command', 'reproduce_command', 'report_command', 'sketch_command',
            'bench_command', 'cache_command']
 
 # %% ../nbs/internals/cli.ipynb #imports
@@ -282,22 +282,6 @@ def study_command(
         _show_study(done, time.perf_counter() - began, json_file)
 
 # %% ../nbs/internals/cli.ipynb #verdict-command
-def read_csv(
-    path: Path | None,  # of a CSV file; None: none
-):  # a DataFrame, or None; DataError if it can't be read as a table
-    "Read a table that a user made."
-    import pandas as pd
-
-    if path is None:
-        return None
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file")
-    try:
-        return pd.read_csv(path)
-    except (ValueError, UnicodeDecodeError) as error:  # pandas' parser errors are ValueErrors
-        raise DataError(f"{path}: not a table in CSV ({error})") from None
-
-
 _Csv = Annotated[Path, typer.Argument(metavar="RUNS.csv", help="Runs: columns method, seed and outcomes; or wide.")]
 _Outcome = Annotated[str | None, typer.Option(help="The column to compare. Default: the only one there is.")]
 _Base = Annotated[str | None, typer.Option(help="The method that the others are compared with. Default: the first.")]
@@ -325,18 +309,21 @@ def verdict_command(
     Example: celeba-nb verdict runs.csv --outcome accuracy --base plain --margin 0.002 --json verdict.json
     """
     with one_line_errors("Nothing was written."):
-        from celeba_nb.compare import verdict
+        from celeba_nb.compare import read_csv, verdict
         from celeba_nb.style import render
 
+        if picture is not None and picture.suffix not in (".png", ".svg"):
+            raise DataError(f"{picture}: a picture is a .png or a .svg file")
+        runs, single = read_csv(file), items and read_csv(items)
         asked = family and [name.strip() for name in family.split(",")]
         try:
-            found = verdict(read_csv(file), outcome, base, margin, direction, asked, read_csv(items))
+            found = verdict(runs, outcome, base, margin, direction, asked, single)
         except DataError as error:
-            raise DataError(str(error) if str(file) in str(error) else f"{file}: {error}") from None
+            raise DataError(f"{file}: {error}") from None
         shown = found.effects.drop(columns=["base", "outcome"])
         typer.echo(f"{shown.to_string(index=False, float_format='{:.4g}'.format)}\n\n{found.text}")
         if picture is not None:
-            drawn = render(found.plot(), picture.suffix.removeprefix(".").lower() or "png", dpi=120)
+            drawn = render(found.plot(), picture.suffix[1:], dpi=120)
             write_atomically(picture, lambda path: path.write_bytes(drawn))
         write_json(json_file, {"effects": records(found.effects), "text": found.text})
 

@@ -23,7 +23,7 @@ from .files import Labels, identities
 from .metrics import accuracy, balanced_accuracy, image_accuracy, mean_average_precision, tune_thresholds
 from .recipe import Recipe
 from .run import Run, run_id
-from .stats import add_verdicts, measure_effects
+from .stats import pair_rows
 from .study import MARGIN, make_runs, plan_runs
 
 # %% ../nbs/internals/results.ipynb #ccb6cebe
@@ -186,7 +186,4 @@ def paired_effects(
     found = {effect: differences for effect, methods in effects.items() if len(differences := _differences(table, methods))}
     if not found:
         raise TrainingError(f"{table.path} has no two of these methods with the same seed: make some runs first")
-    rows = pd.concat([measure_effects(differences[None], table.groups, "higher", MARGIN) for differences in found.values()],
-                     ignore_index=True)
-    rows.insert(0, "effect", list(found))
-    return add_verdicts(rows, "higher", MARGIN)
+    return pair_rows(found, table.groups, "higher", MARGIN)

@@ -6,8 +6,8 @@ Docs: https://celeba-nb.github.io/celeba_nb/internals/stats.html.md"""
 
 # %% auto #0
 __all__ = ['MANY', 'BLOCK', 'sign_flip_p', 'holm', 'bootstrap_counts', 'bootstrap_blocks', 'group_sums', 'two_way_variance',
-           'interval', 'equivalence_p', 'mean_p', 'judge', 'measure_effects', 'add_verdicts', 'effect_rows',
-           'superiority', 'order_share', 'power', 'split_spread']
+           'interval', 'equivalence_p', 'mean_p', 'judge', 'measure_effects', 'add_verdicts', 'pair_rows',
+           'effect_rows', 'superiority', 'order_share', 'power', 'split_spread']
 
 # %% ../nbs/internals/stats.ipynb #imports
 from collections.abc import Iterator
@@ -122,8 +122,10 @@ def equivalence_p(
     if values.shape[-2] < 2:
         return np.ones(values.shape[:-2])
     room, (variance, df) = margin - np.abs(values.mean((-2, -1))), two_way_variance(values, groups)
-    with np.errstate(divide="ignore", invalid="ignore"):  # without any variance the mean is certain
-        return np.where(variance > 0, t.sf(room / np.sqrt(variance), df), room < 0)
+    cells = values.shape[-2] * len(np.unique(groups))
+    by_luck = np.where(room > 0, 0.5**cells, 1.0)  # without any variance: each cell within, as a coin falls
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(variance > 0, t.sf(room / np.sqrt(variance), df), by_luck)
 
 # %% ../nbs/internals/stats.ipynb #mean-p
 def mean_p(
@@ -184,6 +186,18 @@ def add_verdicts(
     rows = rows.drop(columns=["p_mean", "p_same"]).assign(verdict=verdicts)
     rows.insert(rows.columns.get_loc("p") + 1, "p_holm", p)
     return rows
+
+# %% ../nbs/internals/stats.ipynb #pair-rows
+def pair_rows(
+    differences: dict[str, np.ndarray],  # effect -> (seeds, images); each may have seeds of its own
+    groups: np.ndarray,  # (images,)
+    better: str,  # "higher" or "lower"
+    margin: float | None = None,  # for "the same within", in the unit of the differences
+) -> pd.DataFrame:  # a row an effect
+    "Measure paired effects on different seeds, with interval, p-values and verdict."
+    rows = pd.concat([measure_effects(each[None], groups, better, margin) for each in differences.values()], ignore_index=True)
+    rows.insert(0, "effect", list(differences))
+    return add_verdicts(rows, better, margin)
 
 # %% ../nbs/internals/stats.ipynb #2d7cc12f
 def effect_rows(

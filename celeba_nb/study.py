@@ -349,6 +349,12 @@ def format_table(
     return shown.to_string(index=False)
 
 # %% ../nbs/internals/study.ipynb #711dc0ac
+def _verdict_words(row):
+    "Return a row's verdict, with the margin in the unit in which its effect is shown: accuracies are in points."
+    in_points = row.outcome.endswith("accuracy")
+    return re.sub(r"[\d.]+$", lambda margin: f"{100 * float(margin[0]):g} points", row.verdict) if in_points else row.verdict
+
+
 def format_effects(
     effects: pd.DataFrame,  # as returned by `Study.effects`
 ) -> str:
@@ -356,14 +362,10 @@ def format_effects(
     def amount(row, value):
         return format_percent(value, sign=True) if row.outcome.endswith("accuracy") else f"{value:+.4f}"
 
-    def verdict(row):
-        in_points = row.outcome.endswith("accuracy")  # as the margin then is, too
-        return re.sub(r"[\d.]+$", lambda margin: f"{100 * float(margin[0]):g} points", row.verdict) if in_points else row.verdict
-
     shown = pd.DataFrame([{
         "outcome": row.outcome.replace("_", " "), "effect": row.effect, "mean": amount(row, row.mean),
         "95% interval": "–" if np.isnan(row.low) else f"{amount(row, row.low)} to {amount(row, row.high)}",
-        "p (Holm)": f"{row.p_holm:.3g}", "wins": f"{row.wins} of {row.n}", "verdict": verdict(row),
+        "p (Holm)": f"{row.p_holm:.3g}", "wins": f"{row.wins} of {row.n}", "verdict": _verdict_words(row),
     } for row in effects.itertuples(index=False)])
     return shown.to_string(index=False)
 
@@ -403,7 +405,7 @@ def plot_effects(
     lengths = np.abs(rows[["low", "high"]].to_numpy() - rows[["mean"]].to_numpy()).T
     ax.errorbar(rows["mean"], rows.index, xerr=lengths, fmt="o", capsize=4)
     ax.axvline(0, color="0.5", linewidth=1)
-    ax.set_yticks(rows.index, [f"{row.effect}\n{row.verdict}" for row in rows.itertuples()])
+    ax.set_yticks(rows.index, [f"{row.effect}\n{_verdict_words(row)}" for row in rows.itertuples()])
     ax.set(xlabel=f"difference in {outcome.replace('_', ' ')}", ylim=(-0.6, len(rows) - 0.4),
            title="Effects with 95% intervals")
     ax.xaxis.set_major_locator(plt.MaxNLocator(5))

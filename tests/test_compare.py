@@ -103,6 +103,8 @@ def test_few_seeds_ties_and_constants():
     (RUNS, {"items": items_of(RUNS[:29], np.random.default_rng(0))}, "lacks some items of 'm2' with seed 9"),
     (RUNS, {"items": items_of(RUNS.assign(accuracy=80), np.random.default_rng(0))}, "its items have a mean of 80"),
     (RUNS, {"items": RUNS}, "has no column item"),
+    (RUNS, {"items": RUNS.assign(item=0, outcome="good")}, "something that isn't a number in its column outcome"),
+    (RUNS.assign(accuracy=np.nan), {}, "no run has a number as its accuracy"),
 ])
 def test_what_can_t_be_compared_is_said(runs, options, message):
     with pytest.raises(DataError, match=message):
@@ -141,3 +143,21 @@ def test_the_command_names_the_file(tmp_path, file, message):
     (tmp_path / "empty.csv").touch()
     done = CliRunner().invoke(app, ["verdict", str(tmp_path / file), "--json", str(tmp_path / "out.json")])
     assert done.exit_code == 1 and file in done.stderr and message in done.stderr and not (tmp_path / "out.json").exists()
+
+
+def test_two_equal_runs_are_not_yet_the_same():
+    "Two seeds without a difference: no variance can be estimated from them."
+    still = RUNS[RUNS["seed"] < 2].assign(accuracy=0.5)
+    assert verdict(still, margin=0.1).effects["verdict"].eq("too few seeds to tell").all()
+
+
+def test_the_base_in_its_family_changes_nothing():
+    assert verdict(RUNS, family=["m0", "m1"]).text == verdict(RUNS, family=["m1"]).text
+
+
+def test_a_picture_of_another_kind_is_refused_before_anything_is_written(tmp_path):
+    RUNS.to_csv(tmp_path / "runs.csv", index=False)
+    done = CliRunner().invoke(app, ["verdict", str(tmp_path / "runs.csv"), "--picture", str(tmp_path / "effects.txt"),
+                                    "--json", str(tmp_path / "out.json")])
+    assert done.exit_code == 1 and "effects.txt: a picture is a .png or a .svg file" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["runs.csv"]
