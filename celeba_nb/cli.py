@@ -22,6 +22,7 @@ from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import wraps
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
@@ -236,17 +237,43 @@ def study_sizes(
     return defaults | choices
 
 # %% ../nbs/internals/cli.ipynb #2b511c99
-def _show_study(study, seconds, json_file):
+_LONGER = 25  # epochs of the second study on sketch faces: there, the sign of the lower rate's effect turns in between
+_REAL = "nbs/results/study_effects.csv"  # beside the package, in a clone of the course
+
+
+def _show_study(study, began, json_file, longer=None):
     "Print a study's table, effects and files, and write its JSON; the effects on the accuracy come first."
-    from celeba_nb.study import format_effects, format_table, save_study
+    from celeba_nb.results import save_study
+    from celeba_nb.study import format_effects, format_table
 
     table, effects = study.table(), study.effects()
     typer.echo(f"\n{format_table(table)}\n\n{format_effects(effects)}\n")
     for path in save_study(study, effects):
         typer.echo(f"Written: {path}")
     on_accuracy = effects["outcome"] == "test_accuracy"
-    write_json(json_file, {"rows": records(table), "effects": records(effects[on_accuracy].drop(columns="outcome")),
-                           "effects_other": records(effects[~on_accuracy]), "seconds": seconds})
+    result = {"rows": records(table), "effects": records(effects[on_accuracy].drop(columns="outcome")),
+              "effects_other": records(effects[~on_accuracy])}
+    if longer is not None:
+        later = longer.effects().query("outcome == 'test_accuracy'")
+        save_study(longer, longer.effects())
+        typer.echo(f"\nThe same with {_LONGER} epochs, in {longer.folder}:\n\n{format_effects(later)}")
+        result["effects_longer"] = records(later.drop(columns="outcome"))
+    if study.kind != "CelebA":
+        _say_where_it_holds("drawn faces" if study.kind == "drawn" else "your images")
+    write_json(json_file, result | {"seconds": time.perf_counter() - began})
+
+
+def _say_where_it_holds(images):
+    "Print that other images may give other verdicts, and those of the real faces, where the course's files are at hand."
+    import pandas as pd
+
+    from celeba_nb.study import format_effects
+
+    typer.echo(f"\nThese verdicts hold for {images}, at this size and after this many epochs.")
+    if (file := files("celeba_nb").parent / _REAL).exists():
+        real = pd.read_csv(file).query("outcome == 'test_accuracy'")
+        typer.echo("On real faces (CelebA, 1,000 training images at 128×128, 5 epochs, "
+                   f"{real['n'].max()} seeds):\n\n{format_effects(real)}")
 
 # %% ../nbs/internals/cli.ipynb #a3667ccd
 _Seeds = Annotated[int, typer.Option(min=1, help="Seeds per method; with fewer than 7, no verdict is possible.")]
@@ -264,7 +291,8 @@ def study_command(
 ):
     """Four methods × several seeds: does a random flip help, does a lower learning rate?
 
-    On sketch faces, the defaults are 500 training, 300 validation and 500 test images at 64×64. Each run uses one thread,
+    On sketch faces, the defaults are 500 training, 300 validation and 500 test images at 64×64, and, after the study's five
+    epochs, the same with 25, unless you choose --epochs. Each run uses one thread,
     and as many runs are made at once as there are cores. Finished runs are kept in --out and never made twice: after
     an interruption, the same command continues where it stopped.
 
@@ -276,10 +304,14 @@ def study_command(
         from celeba_nb.study import Study, study_recipes
 
         began = time.perf_counter()
-        sizes = study_sizes(root is None and not os.environ.get("CELEBA_ROOT"), choices)
+        on_sketch = root is None and not os.environ.get("CELEBA_ROOT")
+        sizes = study_sizes(on_sketch, choices)
         labels = open_labels(root)
         done = Study(study_recipes(**sizes), seeds, out).run(labels)
-        _show_study(done, time.perf_counter() - began, json_file)
+        longer = None
+        if on_sketch and "epochs" not in choices:
+            longer = Study(study_recipes(**sizes | {"epochs": _LONGER}), seeds, out / "longer").run(labels)
+        _show_study(done, began, json_file, longer)
 
 # %% ../nbs/internals/cli.ipynb #verdict-command
 _Csv = Annotated[Path, typer.Argument(metavar="RUNS.csv", help="Runs: columns method, seed and outcomes; or wide.")]

@@ -7,7 +7,7 @@ Docs: https://celeba-nb.github.io/celeba_nb/internals/study.html.md"""
 # %% auto #0
 __all__ = ['STUDY_METHODS', 'PAPER', 'EFFECTS', 'OUTCOMES', 'MARGIN', 'study_recipes', 'plan_runs', 'load_verified',
            'find_folder', 'find_runs', 'make_caches', 'make_run', 'runs_at_once', 'make_runs', 'Study',
-           'image_outcomes', 'format_percent', 'format_table', 'format_effects', 'plot_effects', 'save_study']
+           'image_outcomes', 'outcome_effects', 'format_percent', 'format_table', 'format_effects', 'plot_effects']
 
 # %% ../nbs/internals/study.ipynb #imports
 import os
@@ -18,7 +18,6 @@ import warnings
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -30,6 +29,7 @@ from fastcore.basics import patch
 from joblib import Parallel, cpu_count, delayed
 from joblib.parallel import BACKENDS, get_active_backend
 
+from .compare import draw_effects
 from celeba_nb.core import (
     DamagedError,
     TrainingError,
@@ -37,16 +37,15 @@ from celeba_nb.core import (
     keep_memory,
     progress_bar,
     run_lock,
-    write_atomically,
     writing,
 )
 from .files import Labels, identities
 from .images import ImageCache
 from .metrics import image_accuracy
 from .recipe import Recipe
-from .run import Run, choose_rows, command_line, is_free, load_wanted, old_run_ids, resolve, run_id, save
+from .run import Run, choose_rows, command_line, data_kind, is_free, load_wanted, old_run_ids, resolve, run_id, save
 from .stats import effect_rows
-from .style import PALETTE, percent_axis, render, styled
+from .style import PALETTE, percent_axis, styled
 from .training import train
 
 # %% ../nbs/internals/study.ipynb #5350582b
@@ -231,6 +230,7 @@ class Study:
     ):
         self.recipes, self.folder = recipes, Path(folder)
         self.seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+        self.kind = None  # of the data: "drawn", "CelebA" or "own"; known once it has run
 
     def run(
         self,
@@ -239,14 +239,16 @@ class Study:
         weights: bool = False,  # keep the weights of each run
     ) -> Self:  # the study, with `runs`: (method, seed) -> Run
         "Make the runs that are missing."
-        self.labels = labels
+        self.labels, self.kind = labels, data_kind(labels)
         self.runs = make_runs(plan_runs(self.recipes, self.seeds, labels), labels, self.folder, progress, weights)
         return self
 
     def metrics(self) -> pd.DataFrame:  # one row per run: method, seed, and the run's metrics
-        "Return the metrics of all runs."
-        return pd.DataFrame([{"method": method, "seed": seed} | run.metrics
-                             for (method, seed), run in self.runs.items()])
+        "Return the metrics of all runs, and how each was made."
+        return pd.DataFrame([{"method": method, "seed": seed} | run.metrics | {
+            "run": run.id, "precision": run.recipe.precision, "memory_format": run.recipe.memory_format,
+            "threads": run.recipe.threads, "processor": run.machine["processor"]}
+            for (method, seed), run in self.runs.items()])
 
 # %% ../nbs/internals/study.ipynb #9f96e344
 EFFECTS = {
@@ -279,7 +281,7 @@ def image_outcomes(
 @patch
 def table(
     self: Study,  # with finished runs
-) -> pd.DataFrame:  # one row per method: means over seeds, and the accuracy's standard deviation
+) -> pd.DataFrame:  # one row per method: means over seeds, the accuracy's standard deviation; on CelebA also the paper's
     "Compare the methods in a table."
     by_method = self.metrics().groupby("method", sort=False)
     mean = by_method[list(OUTCOMES)].mean()
@@ -288,7 +290,9 @@ def table(
     mean.insert(1, "flip", [recipe.augment == _FLIP for recipe in recipes])
     mean.insert(2, "n", by_method.size())
     mean.insert(4, "test_accuracy_sd", by_method["test_accuracy"].std())
-    return mean.assign(paper_accuracy=PAPER["test_accuracy"].reindex(mean.index)).reset_index()
+    if self.kind == "CelebA":
+        mean["paper_accuracy"] = PAPER["test_accuracy"].reindex(mean.index)
+    return mean.reset_index()
 
 # %% ../nbs/internals/study.ipynb #74fa1b1b
 @patch
@@ -311,6 +315,16 @@ def groups(
     split = "valid" if outcome == "valid_loss" else "test"
     return identities(self.labels, next(iter(self.runs.values())).predictions[f"{split}_rows"])
 
+# %% ../nbs/internals/study.ipynb #outcome-effects
+def outcome_effects(
+    values: dict[str, tuple[np.ndarray, np.ndarray]],  # outcome -> (methods, seeds, images); (images,): the group of each
+    effects: dict[str, tuple] = EFFECTS,  # effect -> one weight per method
+) -> pd.DataFrame:  # one row per outcome and effect
+    "Measure each effect on each outcome, with interval and verdict; p-values are corrected within an outcome."
+    tables = [effect_rows(each, groups, effects, OUTCOMES[outcome], MARGIN if outcome.endswith("accuracy") else None)
+              .assign(outcome=outcome) for outcome, (each, groups) in values.items()]
+    return pd.concat(tables, ignore_index=True)
+
 # %% ../nbs/internals/study.ipynb #study-effects
 @patch
 def effects(
@@ -318,10 +332,17 @@ def effects(
     effects: dict[str, tuple] = EFFECTS,  # effect -> one weight per method
 ) -> pd.DataFrame:  # one row per outcome and effect
     "Measure each effect on each outcome, with interval and verdict."
-    tables = [effect_rows(self.values(outcome), self.groups(outcome), effects, better,
-                          MARGIN if outcome.endswith("accuracy") else None).assign(outcome=outcome)
-              for outcome, better in OUTCOMES.items()]
-    return pd.concat(tables, ignore_index=True)
+    return outcome_effects({outcome: (self.values(outcome), self.groups(outcome)) for outcome in OUTCOMES}, effects)
+
+
+@patch
+def pairs(
+    self: Study,  # with finished runs
+    outcome: str = "test_accuracy",  # one of OUTCOMES
+    effects: dict[str, tuple] = EFFECTS,  # effect -> one weight per method
+) -> dict[str, np.ndarray]:  # effect -> (seeds,)
+    "Compute each effect seed by seed."
+    return dict(zip(effects, np.array(list(effects.values())) @ self.values(outcome).mean(2)))
 
 # %% ../nbs/internals/study.ipynb #d23ecfbd
 def format_percent(
@@ -341,7 +362,7 @@ def format_table(
         "n": table["n"],
         "test accuracy %": [f"{format_percent(row.test_accuracy)} (sd {format_percent(row.test_accuracy_sd)})"
                             for row in table.itertuples()],
-        "the study's %": table["paper_accuracy"].map(format_percent),
+        **({"the study's %": table["paper_accuracy"].map(format_percent)} if "paper_accuracy" in table else {}),
         "mirrored %": table["test_mirrored_accuracy"].map(format_percent),
         "valid loss": table["valid_loss"].map("{:.4f}".format),
         "train loss": table["train_loss"].map("{:.4f}".format),
@@ -383,7 +404,7 @@ def plot_outcome(
     place = np.arange(len(values))
     ax.plot(place, values, color="0.75", linewidth=0.8, marker=".", zorder=1)
     ax.plot(place, values.mean(axis=1), "o-", color=PALETTE[0], label=f"mean of {len(self.seeds)} seeds", zorder=3)
-    if outcome in PAPER and set(self.recipes) <= set(PAPER.index):
+    if self.kind == "CelebA" and outcome in PAPER and set(self.recipes) <= set(PAPER.index):
         ax.plot(place, PAPER.loc[list(self.recipes), outcome], "D", color=PALETTE[1], label="the study: one run each", zorder=2)
     ax.set_xticks(place, [method.replace(" + random horizontal flip", "\n+ flip") for method in self.recipes])
     ax.set(ylabel=outcome.replace("_", " "), title=f"{outcome.replace('_', ' ')}: a grey line is one seed")
@@ -393,26 +414,17 @@ def plot_outcome(
     return ax
 
 # %% ../nbs/internals/study.ipynb #feef3585
-@styled
 def plot_effects(
     effects: pd.DataFrame,  # as returned by `Study.effects`
+    pairs: dict[str, np.ndarray],  # effect -> (seeds,), as returned by `Study.pairs`
     outcome: str = "test_accuracy",  # one of OUTCOMES
-    ax: plt.Axes | None = None,  # to draw on; None: new axes
-) -> plt.Axes:
-    "Plot each effect with its interval and verdict; 0 is no difference."
-    ax = ax or plt.subplots(figsize=(6, 2.5))[1]
-    rows = effects[effects["outcome"] == outcome].iloc[::-1].reset_index(drop=True)
-    lengths = np.abs(rows[["low", "high"]].to_numpy() - rows[["mean"]].to_numpy()).T
-    ax.errorbar(rows["mean"], rows.index, xerr=lengths, fmt="o", capsize=4)
-    ax.axvline(0, color="0.5", linewidth=1)
-    ax.set_yticks(rows.index, [f"{row.effect}\n{_verdict_words(row)}" for row in rows.itertuples()])
-    ax.set(xlabel=f"difference in {outcome.replace('_', ' ')}", ylim=(-0.6, len(rows) - 0.4),
-           title="Effects with 95% intervals")
-    ax.xaxis.set_major_locator(plt.MaxNLocator(5))
-    if outcome.endswith("accuracy"):
-        ax.set_xlabel(f"{ax.get_xlabel()} (points)")
-        ax.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g}")
-    return ax
+    figure: plt.Figure | None = None,  # to draw on; None: a new one
+) -> plt.Figure:
+    "Draw each effect on an outcome: the pairs, the interval, and the verdict."
+    rows = effects[effects["outcome"] == outcome]
+    rows = rows.assign(verdict=[_verdict_words(row) for row in rows.itertuples()])
+    scale, unit = (100, "points of ") if outcome.endswith("accuracy") else (1, "")
+    return draw_effects(rows, pairs, unit + outcome.replace("_", " "), OUTCOMES[outcome], scale, figure)
 
 # %% ../nbs/internals/study.ipynb #9f2c0318
 @patch
@@ -422,22 +434,8 @@ def plot(
     effects: pd.DataFrame | None = None,  # as returned by `Study.effects`; None: measure them, which takes seconds
 ) -> plt.Figure:
     "Plot the accuracies of all runs, and the effects on the accuracy."
-    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4), layout="constrained")
-    self.plot_outcome(ax=left)
-    plot_effects(self.effects() if effects is None else effects, ax=right)
+    figure = plt.figure(figsize=(5, 7), layout="constrained")
+    above, below = figure.subfigures(2, height_ratios=[3, 4], hspace=0.05)
+    self.plot_outcome(ax=above.subplots())
+    plot_effects(self.effects() if effects is None else effects, self.pairs(), figure=below)
     return figure
-
-# %% ../nbs/internals/study.ipynb #5236e33e
-def save_study(
-    study: Study,  # with finished runs
-    effects: pd.DataFrame,  # as returned by `Study.effects`, which takes seconds
-) -> list[Path]:  # runs.csv, table.csv, effects.csv and study.png, in the study's folder
-    "Write the tables and the figure of a study."
-    tables = {"runs": study.metrics(), "table": study.table(), "effects": effects}
-    for name, table in tables.items():
-        write_atomically(study.folder / f"{name}.csv", partial(table.to_csv, index=False))
-    figure = study.plot(effects)
-    picture = render(figure, "png", dpi=120)  # in memory, since Pillow may not notice a full disk
-    write_atomically(study.folder / "study.png", lambda path: path.write_bytes(picture))
-    plt.close(figure)
-    return [study.folder / name for name in ("runs.csv", "table.csv", "effects.csv", "study.png")]

@@ -16,9 +16,11 @@ import pytest
 from joblib import cpu_count, parallel_config
 
 from celeba_nb import study as rooms
+from celeba_nb.core import DataError
 from celeba_nb.files import read_celeba
 from celeba_nb.metrics import majority_accuracy
 from celeba_nb.recipe import Recipe
+from celeba_nb.results import read_images, save_study
 from celeba_nb.run import choose_rows, run_id
 from celeba_nb.study import (
     OUTCOMES,
@@ -33,10 +35,10 @@ from celeba_nb.study import (
     make_caches,
     make_run,
     make_runs,
+    outcome_effects,
     plan_runs,
     plot_effects,
     runs_at_once,
-    save_study,
     study_recipes,
 )
 
@@ -53,6 +55,7 @@ def test_runs_fit_into_the_memory(room, jobs, monkeypatch):
 def study(tmp_path):
     "A study of two methods and three seeds, with made-up accuracies."
     made = Study(dict(list(study_recipes().items())[:2]), 3, tmp_path)
+    made.kind = "CelebA"
     made.metrics = lambda: pd.DataFrame([{"method": method, "seed": seed} | dict.fromkeys(OUTCOMES, 0.8 + 0.01 * seed)
                                          for seed in range(3) for method in made.recipes])
     return made
@@ -70,6 +73,7 @@ def test_the_papers_numbers_are_drawn_where_there_are_some(study):
 def test_tables_have_no_row_numbers(study, monkeypatch):
     "Neither for people nor for programs."
     monkeypatch.setattr(Study, "plot", lambda self, effects: rooms.plt.figure())
+    monkeypatch.setattr("celeba_nb.results.study_images", lambda study: {})
     save_study(study, pd.DataFrame({"effect": ["flip"]}))
     firsts = [(study.folder / f"{name}.csv").read_text().split(",")[0].strip() for name in ("runs", "table")]
     assert firsts == ["method", "method"]
@@ -272,6 +276,7 @@ def test_all_runs_are_judged_on_the_same_images(made, labels):
 def three(tmp_path):
     "Two runs of a method of the study, and one of another, made up."
     study = Study({"LR 0.001": Recipe(lr=0.001), "mine": Recipe(lr=0.1, augment="celeba_nb.augment.random_flip")}, 2, tmp_path)
+    study.kind = "CelebA"
     table = pd.DataFrame({"method": ["LR 0.001", "LR 0.001", "mine"], "test_accuracy": [0.80, 0.84, 0.90]})
     study.metrics = lambda: table.assign(**dict.fromkeys(list(OUTCOMES)[1:], 0.5))
     return study.table()
@@ -309,29 +314,49 @@ def test_effects_for_people():
 
 
 def test_a_plot_shows_the_outcome_asked_for():
-    ax = plot_effects(ROWS, "valid_loss")
-    assert ax.get_xlabel() == "difference in valid loss"
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["flip\nhurts"]
-    assert ax.lines[0].get_xdata().tolist() == [0.01]
-    assert np.allclose(ax.collections[0].get_segments()[0][:, 0], [0.004, 0.016])  # from end to end of the interval
-    in_points = plot_effects(ROWS)
-    assert in_points.get_xlabel() == "difference in test accuracy (points)"
-    assert in_points.xaxis.get_major_formatter()(-0.008) == "-0.8"
+    "Points to the right help for an accuracy, and hurt for a loss; the title is the finding."
+    (ax,) = plot_effects(ROWS, {"flip": np.array([0.008, 0.012])}, "valid_loss").axes
+    assert ax.get_xlabel().startswith("← helps    valid loss    hurts →") and ax.get_title(loc="left") == "flip: hurts"
+    assert ax.lines[0].get_xdata().tolist() == [0.008, 0.012] and ax.lines[2].get_xdata().tolist() == [0.01]
+    assert ax.lines[1].get_xdata().tolist() == [0.004, 0.016]  # from end to end of the interval
+    in_points = plot_effects(ROWS[:1], {})
+    assert in_points.axes[0].get_xlabel().startswith("← hurts    points of test accuracy    helps →")
+    assert in_points.axes[0].lines[2].get_xdata().tolist() == [1.0] and in_points.get_suptitle() == "flip helps"
+    assert plot_effects(ROWS[2:].assign(verdict="no difference seen"), {}).get_suptitle() == "No effect was found"
 
 
 def test_effects_and_files_of_a_study(made):
     effects = made.effects()
     assert len(effects) == 4 * 3 and (effects["n"] == 2).all() and (effects["p_holm"] >= effects["p"]).all()
     assert (effects["low"] <= effects["mean"]).all() and (effects["mean"] <= effects["high"]).all()
-    assert [ax.get_title().split(" ")[0] for ax in made.plot(effects).axes] == ["test", "Effects"]
+    assert [ax.get_title(loc="left").split(":")[0] for ax in made.plot(effects).axes] == ["", "flip", "lower rate", "interaction"]
     assert np.allclose(made.plot_outcome().lines[2].get_ydata(), made.table()["test_accuracy"])
-    assert np.allclose(made.plot_outcome().lines[3].get_ydata(), PAPER["test_accuracy"])
     paths = save_study(made, effects)
-    assert [path.name for path in paths] == ["runs.csv", "table.csv", "effects.csv", "study.png"]
-    assert all(path.parent == made.folder for path in paths) and paths[3].read_bytes()[1:4] == b"PNG"
+    assert [path.name for path in paths] == ["runs.csv", "table.csv", "effects.csv", "images.npz", "study.png"]
+    assert all(path.parent == made.folder for path in paths) and paths[4].read_bytes()[1:4] == b"PNG"
     runs, table, kept = (pd.read_csv(path) for path in paths[:3])
-    assert np.allclose(runs[list(OUTCOMES)], made.metrics()[list(OUTCOMES)])
+    assert np.allclose(runs[list(OUTCOMES)], made.metrics()[list(OUTCOMES)]) and runs["run"].nunique() == 8
     assert format_table(table) == format_table(made.table()) and format_effects(kept) == format_effects(effects)
+    pd.testing.assert_frame_equal(outcome_effects(read_images(paths[3])), effects)
+    for outcome, pairs in zip(OUTCOMES, map(made.pairs, OUTCOMES)):
+        assert np.allclose([each.mean() for each in pairs.values()], effects.loc[effects["outcome"] == outcome, "mean"])
+
+
+def test_the_papers_results_are_only_shown_beside_those_of_its_faces(made):
+    "The drawn faces' tables and pictures have nothing of it; and the other way round."
+    assert made.kind == "drawn" and "paper_accuracy" not in made.table() and "study's" not in format_table(made.table())
+    assert len(made.plot_outcome().lines) == 2 + 1
+    made.kind = "CelebA"
+    assert "the study's %" in format_table(made.table()) and len(made.plot_outcome().lines) == 2 + 2
+    assert np.allclose(made.plot_outcome().lines[3].get_ydata(), PAPER["test_accuracy"])
+    made.kind = "drawn"
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"method,seed\n"])
+def test_what_isnt_the_images_of_a_study_is_named(tmp_path, content):
+    (tmp_path / "images.npz").write_bytes(content)
+    with pytest.raises(DataError, match="images.npz: not the images of a study"):
+        read_images(tmp_path / "images.npz")
 
 
 RESULTS = Path(__file__).parents[1] / "nbs/results"

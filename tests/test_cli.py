@@ -14,7 +14,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from celeba_nb import __version__, cli, study
+from celeba_nb import __version__, cli, results, study
 from celeba_nb.core import DataError, TrainingError, WriteError
 from celeba_nb.files import read_celeba
 from celeba_nb.recipe import RECIPES, Recipe
@@ -217,12 +217,19 @@ def test_a_study_shows_its_tables_and_files(tmp_path, monkeypatch, capsys):
     "And its JSON keeps the effects on the accuracy apart from the others."
     monkeypatch.setattr(study, "format_table", lambda table: f"{len(table)} methods")
     monkeypatch.setattr(study, "format_effects", lambda effects: f"{len(effects)} effects")
-    monkeypatch.setattr(study, "save_study", lambda study, effects: ["runs.csv"])
+    monkeypatch.setattr(results, "save_study", lambda study, effects: ["runs.csv"])
     effects = pd.DataFrame({"outcome": ["test_accuracy", "valid_loss"], "mean": [0.5, 0.25]})
-    cli._show_study(SimpleNamespace(table=lambda: effects, effects=lambda: effects), 1.0, tmp_path / "study.json")
+    made = SimpleNamespace(table=lambda: effects, effects=lambda: effects, kind="CelebA", folder="longer")
+    cli._show_study(made, 1.0, tmp_path / "study.json")
     assert capsys.readouterr().out.split("\n") == ["", "2 methods", "", "2 effects", "", "Written: runs.csv", ""]
     found = json.loads((tmp_path / "study.json").read_text())
     assert found["effects"] == [{"mean": 0.5}] and found["effects_other"] == [{"outcome": "valid_loss", "mean": 0.25}]
+    made.kind = "drawn"
+    cli._show_study(made, 1.0, tmp_path / "study.json", made)
+    said = capsys.readouterr().out
+    assert "The same with 25 epochs, in longer:\n\n1 effects\n\nThese verdicts hold for drawn faces" in said
+    assert said.endswith("On real faces (CelebA, 1,000 training images at 128×128, 5 epochs, 16 seeds):\n\n3 effects\n")
+    assert json.loads((tmp_path / "study.json").read_text())["effects_longer"] == [{"mean": 0.5}]
 
 
 def test_a_study_goes_on(faces, tmp_path):
@@ -237,7 +244,8 @@ def test_a_study_goes_on(faces, tmp_path):
     result, before = read_strictly(tmp_path / "first.json"), made()
     assert [row["effect"] for row in result["effects"]] == ["flip", "lower rate", "interaction"]
     assert len(before) == len(result["rows"]) == 4 and len(result["effects_other"]) == 9
-    assert {"runs.csv", "table.csv", "effects.csv", "study.png"} <= {path.name for path in (tmp_path / "study").iterdir()}
+    written = {path.name for path in (tmp_path / "study").iterdir()}
+    assert {"runs.csv", "table.csv", "effects.csv", "images.npz", "study.png"} <= written
     shutil.rmtree(tmp_path / "study" / min(before))
     assert call(*words, "--json", tmp_path / "again.json").exit_code == 0
     assert [name for name, when in made().items() if when != before.get(name)] == [min(before)]

@@ -23,6 +23,7 @@ def imagined(rng, effects=(0.0, 0.01, 0.0), noise=0.002, seeds=10):
 
 
 RUNS = imagined(np.random.default_rng(0))
+APART = RUNS.assign(seed=RUNS["seed"].where(RUNS["method"] != "m1", RUNS["seed"] + 50))  # m1 shares no seed with the others
 
 
 def items_of(runs, rng, items=60):
@@ -78,6 +79,27 @@ def test_runs_without_a_partner_are_named():
     assert verdict(gap).effects["n"].tolist() == [9, 10]
 
 
+def test_runs_that_share_no_seed_are_independent():
+    "Pairs see an effect of half a standard deviation of the seeds; independent runs don't. A large one, both see."
+    found = verdict(APART, margin=0.005)
+    assert found.effects["verdict"].tolist() == ["no difference seen", "the same within 0.005"]
+    assert np.isnan(found.effects["wins"][0]) and found.effects["wins"][1] >= 0 and found.effects["n"].tolist() == [10, 10]
+    assert "at least 10 unpaired runs each" in found.text and "m1 and m0 share no seed" in found.text
+    assert "m2 and m0 share no seed" not in found.text and len(found.plot().axes[0].lines[0].get_xdata()) == 0  # no dots
+    large = APART.assign(accuracy=APART["accuracy"] + 0.1 * (APART["method"] == "m1"))
+    assert verdict(large).effects["verdict"][0] == "helps" and verdict(large, direction="lower").effects["verdict"][0] == "hurts"
+    few = verdict(large[large["seed"] % 50 < 3]).effects
+    assert few["verdict"][0] == "too few seeds to tell" and few["p"][0] == 0.1  # one of 20 ways, on two sides
+
+
+def test_false_verdicts_of_independent_runs_are_rare():
+    "Of 200 families of two effects that are nothing."
+    rng = np.random.default_rng(4)
+    worlds = [imagined(rng, (0, 0, 0), seeds=18) for _ in range(200)]
+    thirds = [runs[runs["seed"] % 3 == runs["method"].str[1].astype(int)] for runs in worlds]
+    assert np.mean([verdict(runs).effects["verdict"].isin(["helps", "hurts"]).any() for runs in thirds]) <= 0.08
+
+
 def test_few_seeds_ties_and_constants():
     assert verdict(RUNS[RUNS["seed"] < 3]).effects["verdict"].eq("too few seeds to tell").all()
     one = verdict(RUNS[RUNS["seed"] == 0]).effects
@@ -95,7 +117,7 @@ def test_few_seeds_ties_and_constants():
     (RUNS.assign(loss=1.0), {}, "which outcome[?] Choose one of accuracy, loss"),
     (RUNS.assign(accuracy="good"), {"outcome": "accuracy"}, "accuracy: 'good' .row 1. isn't a number"),
     (pd.concat([RUNS, RUNS[:1]]), {}, "'m0' with seed 0 is there twice"),
-    (RUNS.assign(seed=RUNS["seed"].where(RUNS["method"] == "m0", RUNS["seed"] + 50)), {}, "no seed in common"),
+    (APART, {"items": items_of(APART, np.random.default_rng(0))}, "'m1' and 'm0' have no seed in common: for items"),
     (RUNS.assign(seed=RUNS["seed"].where(RUNS.index != 4)), {}, "seed: row 5 is empty"),
     (RUNS[["accuracy"]], {}, "needs a column method or seed"),
     (RUNS, {"margin": 0.0}, "margin must be above 0"),
@@ -161,3 +183,31 @@ def test_a_picture_of_another_kind_is_refused_before_anything_is_written(tmp_pat
                                     "--json", str(tmp_path / "out.json")])
     assert done.exit_code == 1 and "effects.txt: a picture is a .png or a .svg file" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["runs.csv"]
+
+
+def test_the_published_runs_of_other_projects(tmp_path):
+    "Stand-ins for their clones, with the folders and columns of the real ones."
+    from benchmarks import published
+
+    def commit(name, files):
+        for path, text in files.items():
+            (file := tmp_path / name / path).parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        for words in (["init", "-q"], ["add", "."], ["-c", "user.name=A", "-c", "user.email=a@b", "commit", "-qm", "a"]):
+            published.git(tmp_path / name, *words)
+
+    seeds = range(8)
+    rows = [f"{method},TSC,{data},{seed}.0,0,{0.8 + 0.1 * (method == 'resnet') + 0.001 * seed},0,0"
+            for method in ("fcn", "resnet") for data in "ab" for seed in seeds]
+    names = "classifier_name,archive_name,dataset_name,iteration,precision,accuracy,recall,duration"
+    commit("dl-4-tsc", {"results/results-uea.csv": "\n".join([names, *rows])})
+    commit("tabular-dl-tabr", {f"exp/{folder}-evaluation/{seed}/report.json": json.dumps(
+        {"metrics": {"test": {"rmse": 0.4 + 0.1 * (method == "MLP") + 0.001 * seed}}})
+        for method, folder in published.HOUSES.items() for seed in seeds})
+    commit("tdmpc2", {f"results/{method}/{task}.csv": "step,reward,seed\n" + "\n".join(
+        f"{step},{step * place},{seed}" for step in (0, 100) for seed in (1, 2, 3))
+        for place, method in enumerate(("sac", "dreamerv3", "tdmpc", "tdmpc2")) for task in "ab"})
+    series, houses, control = (published.ask(tmp_path, name) for name in published.SOURCES)
+    assert series["verdict"].tolist() == ["helps"] and series["items"].tolist() == [2] and len(series["commit"][0]) == 12
+    assert dict(zip(houses["effect"], houses["verdict"]))["MLP"] == "hurts" and houses["n"].eq(8).all()
+    assert control["verdict"].eq("too few seeds to tell").all() and control.set_index("effect")["mean"]["tdmpc2"] == 100

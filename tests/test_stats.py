@@ -1,12 +1,12 @@
 """Effects and their intervals: the same numbers as by the plainest way to compute them, fast, and in little memory."""
 import time
 import tracemalloc
-from itertools import pairwise, product
+from itertools import combinations, pairwise, product
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import ttest_1samp
+from scipy.stats import t, ttest_1samp
 
 from benchmarks import coverage
 from celeba_nb import stats
@@ -22,6 +22,7 @@ from celeba_nb.stats import (
     interval,
     judge,
     mean_p,
+    measure_unpaired,
     order_share,
     power,
     sign_flip_p,
@@ -41,16 +42,19 @@ def made_up(images, identities, seed=0):
 
 
 def variance_of_all_pairs(values, groups):
-    "The variance of a mean, from every pair of cells that share a seed, an identity, or both (Cameron, Gelbach and Miller)."
+    "The variance of a mean, from every pair of cells that share a seed or an identity, less what both leave unexplained."
     seeds, images = values.shape
+    people = len(np.unique(groups))
     rest = (values - values.mean()).ravel()
     seed, who = np.repeat(np.arange(seeds), images), np.tile(groups, seeds)
     products, same_seed, same_person = np.outer(rest, rest), seed[:, None] == seed, who[:, None] == who
-    people = len(np.unique(groups))
     by_seed = seeds / (seeds - 1) * products[same_seed].sum()
     by_person = people / (people - 1) * products[same_person].sum()
-    variance = max(by_seed + by_person - products[same_seed & same_person].sum(), by_seed, by_person)
-    df = (by_seed + by_person) ** 2 / (by_seed**2 / (seeds - 1) + by_person**2 / (people - 1))
+    own = [(row - row.mean())[groups == person].sum() for row in values for person in np.unique(groups)]
+    person = np.tile(np.eye(people), (seeds, 1))
+    left = own - person @ np.linalg.lstsq(person, np.array(own), rcond=None)[0]
+    variance = max(by_seed + by_person - seeds / (seeds - 1) * (left**2).sum(), by_seed, by_person)
+    df = variance**2 / (by_seed**2 / (seeds - 1) + by_person**2 / (people - 1))
     return variance / values.size**2, df
 
 
@@ -142,9 +146,9 @@ def test_p_values_of_several_effects_are_those_of_each():
 
 def test_seven_seeds_allow_a_verdict():
     "As the help of `celeba-nb study` says."
-    assert judge(0.01, 0.9, 0.9, 1, n=6, questions=3) == "too few seeds to tell"
-    assert judge(0.01, 0.9, 0.9, 1, n=7, questions=3) == "no difference seen"
-    assert judge(0.01, 3 * 2 / 2**7, 0.01, 1, n=7, questions=3) == "helps"
+    assert judge(0.01, 0.9, 0.9, 1, 3 * 2 / 2**6) == "too few seeds to tell"
+    assert judge(0.01, 0.9, 0.9, 1, 3 * 2 / 2**7) == "no difference seen"
+    assert judge(0.01, 3 * 2 / 2**7, 0.01, 1, 3 * 2 / 2**7) == "helps"
 
 
 def test_rates_are_those_of_the_plain_way():
@@ -223,14 +227,14 @@ def test_intervals(flips):
 
 
 def test_verdicts():
-    eight = {"p_same": 1.0, "n": 8, "questions": 3}
+    eight = {"p_same": 1.0, "p_least": 3 * 2 / 2**8}
     assert judge(0.01, 0.02, 0.02, **eight) == "helps" and judge(-0.01, 0.02, 0.02, **eight) == "hurts"
     assert judge(-0.01, 0.02, 0.02, **eight, better="lower") == "helps"
     assert judge(0.01, 0.02, 0.02, **eight, better="lower") == "hurts"
     assert judge(0.01, 0.02, 0.05, **eight) == judge(0.01, 0.05, 0.02, **eight) == "signs disagree"
     assert judge(0.01, 0.05, 0.05, **eight) == "no difference seen"
-    assert judge(0.01, 0.75, 0.02, 1, n=3, questions=3) == judge(0.01, 0.09, 0.02, 1, n=6, questions=3) == "too few seeds to tell"
-    assert judge(0.01, 0.09, 0.09, 1, n=6, questions=1) == "no difference seen"
+    assert judge(0.01, 0.75, 0.02, 1, 3 * 2 / 2**3) == judge(0.01, 0.09, 0.02, 1, 3 * 2 / 2**6) == "too few seeds to tell"
+    assert judge(0.01, 0.09, 0.09, 1, 2 / 2**6) == "no difference seen"
 
 
 def test_the_same_is_said_only_within_a_margin():
@@ -238,7 +242,7 @@ def test_the_same_is_said_only_within_a_margin():
     rows = [effect_rows(np.concatenate([0 * nearly, nearly]), np.arange(50), {"new": (-1, 1)}, "higher", margin)
             for margin in (None, 0.002)]
     assert [row["verdict"][0] for row in rows] == ["no difference seen", "the same within 0.002"]
-    assert judge(0.003, 0.01, 0.01, 0.01, n=8, questions=1, margin=0.01) == "helps"  # small, but there
+    assert judge(0.003, 0.01, 0.01, 0.01, 2 / 2**8, margin=0.01) == "helps"  # small, but there
     assert [*rows[0].columns] == [*rows[1].columns] == ["effect", "mean", "low", "high", "p", "p_holm", "wins", "n", "verdict"]
 
 
@@ -273,6 +277,25 @@ def test_one_run_against_one_run():
     assert superiority(a + 9, b)[0::2] == (1, 1) and 0.2 < superiority(a + 9, b)[1] < 0.5
     assert superiority(a, a + 9)[:2] == (0, 0)
     assert superiority(a[:1], b[:1])[0] == 1 and np.isnan(superiority(a[:1], b[:1])[1:]).all()
+
+
+def test_runs_that_share_no_seed():
+    "All ways to share out the runs; and Welch's formula, written down."
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(1, 1, 5), rng.normal(0, 2, 7)
+    row, both = measure_unpaired(a, b, 2.5).iloc[0], np.append(a, b)
+    means = np.array([both[list(at)].mean() - np.delete(both, at).mean() for at in combinations(range(12), 5)])
+    one_sided = (means >= row["mean"] - 1e-12).mean(), (means <= row["mean"] + 1e-12).mean()
+    assert np.isclose(row["p"], 2 * min(one_sided)) and row["p_least"] == 2 / 792 and row["n"] == 5 and np.isnan(row["wins"])
+    parts = np.array([a.var(ddof=1) / 5, b.var(ddof=1) / 7])
+    df, error = parts.sum() ** 2 / (parts**2 / [4, 6]).sum(), np.sqrt(parts.sum())
+    assert np.allclose([row["low"], row["high"]], row["mean"] + t.ppf([0.025, 0.975], df) * error)
+    assert np.isclose(row["p_mean"], 2 * t.sf(abs(row["mean"]) / error, df))
+    assert np.isclose(row["p_same"], t.sf((2.5 - abs(row["mean"])) / error, df))
+    alone = measure_unpaired(a[:1], b).iloc[0]
+    assert np.isnan(alone["low"]) and alone["p"] == alone["p_mean"] == alone["p_same"] == 1
+    still = measure_unpaired(np.zeros(3), np.ones(3)).iloc[0]
+    assert still["low"] == still["high"] == -1 and still["p_mean"] == 0
 
 
 def test_power():
