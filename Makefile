@@ -8,6 +8,7 @@
 #   make lessons-real     run the lessons on the real faces of CELEBA_ROOT: seconds, accuracy; nothing is kept
 #   make bench            how fast: beside a tutorial's program and fastai, on your machine
 #   make figures          how the notebooks measure against the examples that we follow
+#   make numbers          is each published number what nbs/results gives?
 #   make mutants          change the code on purpose: which change does no test notice?
 #   make lowest           does the package work with the lowest versions that settings.ini allows, all together?
 #   make clean            remove .venv and all that was built; runs/ and the user's cache stay
@@ -33,7 +34,7 @@ git_problem = $(if $(shell command -v git),,git is missing: the tests ask it whi
 oldest = $(shell sed -n 's/^min_python *= *//p' settings.ini)
 stop_at = $(if $(strip $($(1))),$(error $(strip $($(1)))))
 
-.PHONY: study test faults lab docs outputs lessons-real bench figures mutants lowest clean
+.PHONY: study test faults lab docs outputs lessons-real bench figures numbers mutants lowest clean
 
 study: .venv/ready
 	$(bin)/celeba-nb study $(STUDY)
@@ -61,6 +62,9 @@ bench: .venv/ready-bench
 
 figures: .venv/ready-dev
 	@$(bin)/python -m tools.figures
+
+numbers: .venv/ready-dev
+	@$(bin)/python -m tools.numbers
 
 mutants: .venv/ready-dev
 	@$(bin)/python -m tools.mutants $(MUTANTS)

@@ -2,11 +2,12 @@
 
     OMP_NUM_THREADS=1 python benchmarks/architectures.py --root "$CELEBA_ROOT" --out nbs/results
 
-On one otherwise idle core it takes about an hour and a quarter, estimated from the seconds of a step. Finished runs are
+On one otherwise idle core it takes more than an hour and a half, estimated from the seconds of a step. Finished runs are
 kept in --runs, and a second start goes on from them. Written: architectures_momentum.csv (MobileNetV3 with two momenta),
-architectures_rates.csv (two learning rates for each network), architectures_runs.csv and architectures_effects.csv (eight
-seeds for each network, at its better rate), architectures_seconds.csv (a step in float32 and bfloat16, in turns),
-architectures_memory.csv (the peak of a process that trains; Linux only).
+architectures_rates.csv (two learning rates for each network), architectures_runs.csv and architectures_effects.csv (ten
+seeds for each network, at its better rate), architectures_images.npz (what each run made of each image),
+architectures_seconds.csv (a step in float32 and bfloat16, in turns), architectures_memory.csv (the peak of a process that
+trains; Linux only). The committed runs are an earlier version's: eight seeds, without images.
 """
 import argparse
 import json
@@ -15,6 +16,7 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -25,6 +27,7 @@ from celeba_nb.files import read_celeba
 from celeba_nb.images import ImageCache, normalize
 from celeba_nb.loop import Callback, bce, train_step
 from celeba_nb.recipe import Recipe
+from celeba_nb.results import study_images
 from celeba_nb.speed import compare_times
 from celeba_nb.state import new_state
 from celeba_nb.study import Study
@@ -46,14 +49,15 @@ READY = {
     "ResNet-18": (OURS + "torchvision_net", {"name": "resnet18"}),
     "MobileNetV3": (OURS + "torchvision_net", {"name": "mobilenet_v3_small"}),
 }
-RIVALS = ["residual, 8 layers", *READY]
-QUESTIONS = {  # of our own networks: the difference of two
+QUESTIONS = {  # one family, asked together: the difference of two networks
     "batch norm": ("+ batch norm", "study's CNN"),
     "averages for the large layer": ("+ averages", "+ batch norm"),
     "the addition, 16 layers": ("residual, 16 layers", "plain, 16 layers"),
     "16 layers for 8": ("residual, 16 layers", "residual, 8 layers"),
     "wider": ("8 layers, wider", "residual, 8 layers"),
     "all steps together": ("residual, 8 layers", "study's CNN"),
+    "ResNet-18 for 8 layers": ("ResNet-18", "residual, 8 layers"),
+    "MobileNetV3 for 8 layers": ("MobileNetV3", "residual, 8 layers"),
 }
 TRAINING = {"size": 64, "epochs": 10, "schedule": "cosine", "optimizer": "AdamW", "weight_decay": 0.05,
             "augment": "celeba_nb.augment.random_flip", "threads": 1}
@@ -67,17 +71,10 @@ def recipe(network, lr, **options):
     return Recipe(model=model, model_args=args, lr=lr, **TRAINING | own | options)
 
 
-def minus(new, old, networks):
-    "The weights of a difference of two networks."
-    return tuple((name == new) - (name == old) for name in networks)
-
-
-def ladder_effects():
-    return {question: minus(*pair, LADDER) for question, pair in QUESTIONS.items()}
-
-
-def ready_effects():
-    return {f"{name} for 8 layers": minus(name, RIVALS[0], RIVALS) for name in READY}
+def weights_of_questions():
+    "Question -> the weight of each network: 1 for the new one, -1 for the one that it is compared with."
+    return {question: tuple((name == new) - (name == old) for name in LADDER | READY)
+            for question, (new, old) in QUESTIONS.items()}
 
 
 # Accuracy
@@ -114,15 +111,12 @@ def rates_table(labels, out, runs, options):
 
 def runs_tables(labels, out, runs, chosen, seeds, options):
     "Seed by seed, so that an unfinished table has whole pairs."
-    def measured(networks, n):
-        return Study({name: recipe(name, chosen[name], **options) for name in networks}, n, runs).run(labels)
-
+    networks = {name: recipe(name, chosen[name], **options) for name in LADDER | READY}
     for n in range(1, seeds + 1):
-        asked = (measured(LADDER, n), ladder_effects()), (measured(RIVALS, n), ready_effects())
-        table = pd.concat([study.metrics() for study, _ in asked]).drop_duplicates(["method", "seed"])
-        table.to_csv(out / "architectures_runs.csv", index=False)
-        effects = pd.concat([study.effects(questions) for study, questions in asked])
-        effects.to_csv(out / "architectures_effects.csv", index=False)
+        study = Study(networks, n, runs).run(labels)
+        study.metrics().to_csv(out / "architectures_runs.csv", index=False)
+        study.effects(weights_of_questions()).to_csv(out / "architectures_effects.csv", index=False)
+        np.savez_compressed(out / "architectures_images.npz", **study_images(study))
 
 
 # Costs
@@ -181,7 +175,7 @@ def main():
     parser.add_argument("--root", type=Path, help="the CelebA folder (default: $CELEBA_ROOT, else sketch faces)")
     parser.add_argument("--out", type=Path, default=Path("nbs/results"))
     parser.add_argument("--runs", type=Path, default=Path("runs/architectures"), help="where finished runs are kept")
-    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--options", type=json.loads, default={}, help="changes of every recipe, as JSON")
     parser.add_argument("--repeats", type=int, default=9, help="timed turns")
     args = parser.parse_args()

@@ -10,7 +10,7 @@ import torch
 import torchvision
 from torch import nn
 
-from benchmarks.architectures import DEEP, LADDER, READY, SMALL, ladder_effects, ready_effects
+from benchmarks.architectures import DEEP, LADDER, READY, SMALL, weights_of_questions
 from celeba_nb.architectures import Plain, PlainNet, norm_cnn, pooled_cnn, torchvision_net
 from celeba_nb.core import import_object
 from celeba_nb.layers import Residual, conv_bn, macs, pooled_head, stages, stem, training_memory
@@ -42,9 +42,9 @@ def test_networks_of_the_table_are_made_by_name():
 
 
 def test_questions_are_differences_of_two_networks():
-    for weights in [*ladder_effects().values(), *ready_effects().values()]:
+    for weights in weights_of_questions().values():
         assert sum(weights) == 0 and sum(map(abs, weights)) == 2
-    assert list(ready_effects().values()) == [(-1, 1, 0), (-1, 0, 1)]
+    assert weights_of_questions()["ResNet-18 for 8 layers"] == (0, 0, 0, 0, 0, -1, 0, 1, 0)
 
 
 def test_weights_of_the_normalised_network():

@@ -1,0 +1,54 @@
+"""A placebo: the study's first method against itself, where only the arithmetic differs (real CelebA: about 20 minutes).
+
+    python benchmarks/placebo.py --root "$CELEBA_ROOT" --out nbs/results/placebo_runs.csv
+
+Two threads and another memory format add up the same numbers in another order; bfloat16 rounds them to fewer digits. No
+difference should be found, and how far a single run moves is what no result of one run can be surer than. Runs in --runs
+are not made again: those of `celeba-nb study` with the same recipe count.
+"""
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from celeba_nb.core import keep_memory
+from celeba_nb.data import find_root
+from celeba_nb.files import read_celeba
+from celeba_nb.recipe import Recipe
+from celeba_nb.results import ResultsTable, paired_effects, run_missing
+
+PLAIN = "float32, 1 thread"
+CHANGES = {"2 threads": {"threads": 2}, "contiguous memory": {"memory_format": "contiguous"},
+           "bfloat16": {"precision": "bfloat16"}}
+FIXED = {"threads": 1, "precision": "float32", "memory_format": "channels_last"}
+
+
+def placebo_recipes(**sizes):
+    "The method as it is, and with each change of its arithmetic."
+    return {name: Recipe(**sizes | FIXED | change) for name, change in {PLAIN: {}, **CHANGES}.items()}
+
+
+def moves(table, seeds):
+    "How far single runs move, in points: the mean over seeds of the absolute difference, by change."
+    plain = table.image_accuracies(PLAIN, seeds).mean(1)
+    return {name: 100 * np.abs(table.image_accuracies(name, seeds).mean(1) - plain).mean() for name in CHANGES}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--root", type=Path, default=None)
+    parser.add_argument("--out", type=Path, default=Path("placebo_runs.csv"))
+    parser.add_argument("--runs", type=Path, default=Path("runs/study"))
+    parser.add_argument("--seeds", type=int, default=8)
+    options = parser.parse_args()
+    keep_memory()
+    table, seeds = ResultsTable(options.out), range(options.seeds)
+    labels = read_celeba(options.root or find_root())
+    for name, recipe in placebo_recipes().items():  # one after the other: runs with two threads can't share two cores
+        run_missing(table, {name: recipe}, seeds, labels, options.runs)
+    effects = paired_effects(table, {name: (name, PLAIN) for name in CHANGES})
+    print(effects.assign(moves=moves(table, seeds).values()).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
