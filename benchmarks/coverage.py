@@ -7,7 +7,7 @@ seed and an image is the effect, plus the luck of the seed, plus the difficulty 
 run. Columns: `interval`, the share of studies whose 95% interval holds the truth; `width`, the interval's length beside that
 of one which knew the true spread; `false_verdict`, the share of families of three effects, all nothing, in which one is said
 to help or hurt; `false_same`, the share of effects as large as the margin that are called the same; `superiority`, the share
-of intervals of "one run of A beats one of B" that hold the truth. All but `width` are in %. Minutes on one core.
+of intervals of "one run of A beats one of B" that hold the truth. All but `width` are in %. A quarter of an hour on one core.
 """
 import argparse
 
@@ -70,7 +70,7 @@ def superiority_coverage(rng, seeds, studies, apart=1.0, shared=0.5):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--studies", type=int, default=2000, help="imagined studies for each row")
+    parser.add_argument("--studies", type=int, default=10_000, help="imagined studies for each row")
     parser.add_argument("--out", default="coverage.csv")
     options = parser.parse_args()
     rows = [measure(world, seeds, options.studies, heavy) for heavy in (False, True) for world in WORLDS for seeds in SEEDS]
