@@ -85,6 +85,8 @@ def write_json(
 ):
     "Write a result as JSON."
     if path is not None:
+        if path.is_dir():
+            raise WriteError(f"{path}: this is a folder; name a file in it")
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
@@ -319,7 +321,7 @@ _Outcome = Annotated[str | None, typer.Option(help="The column to compare. Defau
 _Base = Annotated[str | None, typer.Option(help="The method that the others are compared with. Default: the first.")]
 _Margin = Annotated[float | None, typer.Option(help="Differences below it don't matter, in the outcome's unit.")]
 _Direction = Annotated[str, typer.Option(help="Which outcome is better: higher or lower.")]
-_Family = Annotated[str | None, typer.Option(metavar="A,B", help="The methods that are asked about. Default: all others.")]
+_Family = Annotated[list[str], typer.Option(metavar="A,B", help="The methods to ask about; can be repeated. Default: all.")]
 _Items = Annotated[Path | None, typer.Option(help="Outcomes of test items: method, seed, item, outcome (and group).")]
 _Picture = Annotated[Path | None, typer.Option(help="Also draw the effects into this PNG or SVG file.")]
 
@@ -331,33 +333,46 @@ def verdict_command(
     base: _Base = None,
     margin: _Margin = None,
     direction: _Direction = "higher",
-    family: _Family = None,
+    family: _Family = (),
     items: _Items = None,
     picture: _Picture = None,
     json_file: _Json = None,
 ):
-    """Does a method help? Effects, intervals and verdicts from anybody's runs with paired seeds.
+    """Does a method help? Effects, intervals and verdicts from anybody's runs.
+
+    RUNS.csv has a row for each run, with the columns method, seed and outcomes; or it is wide, with the columns seed and one
+    for each method, or method and one for each seed. Runs with the same seed are pairs. The verdict on a method is helps,
+    hurts, the same within the margin, signs disagree (only one of two tests finds something), too few seeds to tell, or no
+    difference seen. One method beside the base needs 6 seeds for a verdict, two or three need 7, ten need 9.
 
     Example: celeba-nb verdict runs.csv --outcome accuracy --base plain --margin 0.002 --json verdict.json
+
+    With the outcome of each test image: celeba-nb verdict runs.csv --items images.csv
     """
     with one_line_errors("Nothing was written."):
-        from celeba_nb.compare import read_csv, verdict
+        from celeba_nb.compare import verdict
         from celeba_nb.style import render
+        from celeba_nb.tables import read_csv
 
-        if picture is not None and picture.suffix not in (".png", ".svg"):
+        if picture is not None and picture.suffix.lower() not in (".png", ".svg"):
             raise DataError(f"{picture}: a picture is a .png or a .svg file")
+        for result in filter(None, (json_file, picture)):
+            if any(read is not None and result.resolve() == read.resolve() for read in (file, items)):
+                raise DataError(f"{result}: this is one of your tables, and would be written over")
         runs, single = read_csv(file), items and read_csv(items)
-        asked = family and [name.strip() for name in family.split(",")]
         try:
-            found = verdict(runs, outcome, base, margin, direction, asked, single)
+            found = verdict(runs, outcome, base, margin, direction, list(family) or None, single)
         except DataError as error:
-            raise DataError(f"{file}: {error}") from None
+            about_items = str(error).startswith("items: ")
+            raise DataError(f"{items if about_items else file}: {str(error).removeprefix('items: ')}") from None
         shown = found.effects.drop(columns=["base", "outcome"])
-        typer.echo(f"{shown.to_string(index=False, float_format='{:.4g}'.format)}\n\n{found.text}")
-        if picture is not None:
-            drawn = render(found.plot(), picture.suffix[1:], dpi=120)
-            write_atomically(picture, lambda path: path.write_bytes(drawn))
+        typer.echo(f"{found.about}\n\n{shown.to_string(index=False, float_format='{:.4g}'.format)}\n\n{found.text}")
         write_json(json_file, {"effects": records(found.effects), "text": found.text})
+        if picture is not None:
+            drawn = render(found.plot(), picture.suffix[1:].lower(), dpi=120)
+            with writing(picture):
+                picture.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(picture, lambda path: path.write_bytes(drawn))
 
 # %% ../nbs/internals/cli.ipynb #ee1721ce
 _RecipeName = Annotated[str | None, typer.Option("--recipe", help=f"Start from a named recipe: {', '.join(RECIPES)}.")]
