@@ -12,19 +12,20 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
-from benchmarks.architectures import QUESTIONS
 from celeba_nb.architectures import norm_cnn, pooled_cnn
 from celeba_nb.benchmark import summarize
-from celeba_nb.few_labels import ADDED, CURVE, LATER, LEFT_OUT, fit_curve, power_law
+from celeba_nb.few_labels import CURVE, fit_curve, power_law
 from celeba_nb.model import count_parameters
 from celeba_nb.recipe import RECIPES
 from celeba_nb.results import ResultsTable, paired_effects, read_images
 from celeba_nb.speed import ratios
 from celeba_nb.stats import interval, order_share, pair_rows
-from celeba_nb.study import MARGIN, OUTCOMES, PAPER, STUDY_METHODS, outcome_effects
+from celeba_nb.study import PAPER, STUDY_METHODS, outcome_effects
 from tools.notebooks import ROOT, name_of, notebooks, read, source
 
 RESULTS = ROOT / "nbs/results"
+FAMILIES = json.loads((RESULTS / "families.json").read_text())  # which questions are asked, and corrected for, together
+BY_SEED = ["augment_effects_1000", "augment_effects_10000", "architectures_effects", "explain_shortcut_effects"]  # no images kept
 TABLES = ["## Do random flips", "## How far do 1,000 labels go?", "## How fast?"]  # of README
 NUMBER = re.compile(r"[+−-]?\d[\d,]*\.\d+%?|[+−-]?\d+%|[+−-]?\d+(?= points)")  # with a decimal point, %, or points
 WORDS = "no one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
@@ -121,8 +122,7 @@ def few_labels():
 
 def ingredients():
     "09's effects of the ingredients, all as one family."
-    page, family = "09_few_labels", {method: (method, "base") for method in LEFT_OUT | ADDED | LATER}
-    family["unlabelled, against as many epochs"] = ("unlabelled images", "twice as many epochs")
+    page, family = "09_few_labels", FAMILIES["few_labels_ingredients"]["effects"]
     effects = paired_effects(ResultsTable(RESULTS / "few_labels_ingredients.csv"), family)
     rows = by_name(effects)
     larger, four, ten, unlabelled, one, fair = (rows[name] for name in (
@@ -190,7 +190,7 @@ def architectures():
     mean = table("architectures_runs").groupby("method")["test_accuracy"].mean()
     more = mean["ResNet-18"] - mean["study's CNN"]
     yield page, f"ResNet-18 is better on new faces than the study's network, by {100 * more:.1f} points in the means"
-    norm, averages, addition = (effects[name] for name in list(QUESTIONS)[:3])
+    norm, averages, addition = (effects[name] for name in list(FAMILIES["architectures_effects"]["effects"])[:3])
     yield page, f"{points(norm.mean)} points over the study's ({between(norm)})"
     yield page, f"{100 * addition.mean:.2f} points on real faces ({between(addition)})"
     times = ratios(table("architectures_seconds"), "study's CNN @ float32")["median"]
@@ -241,31 +241,17 @@ def limits():
 CLAIMS = [study, evidence, few_labels, ingredients, speed, augment, architectures, explain, photo, limits]
 
 
-def against(base, methods):
-    "The question for each method: is it better than the base?"
-    return {method: (method, base) for method in methods if method != base}
-
-
-def families():
-    "Each committed table of effects that has its runs: its name, the runs, the column of methods, outcomes, questions."
-    for images in (1000, 10_000):
-        runs = table(f"augment_runs_{images}")
-        yield f"augment_effects_{images}", runs, "method", OUTCOMES, against("base", runs["method"].unique())
-    yield "architectures_effects", table("architectures_runs"), "method", OUTCOMES, QUESTIONS
-    runs = table("explain_shortcut").rename(columns={"Eyeglasses untied": "untied accuracy"})
-    asked = against("0% free", runs["training faces"].unique())
-    yield "explain_shortcut_effects", runs, "training faces", {"untied accuracy": "higher"}, asked
-
-
 def stale_effects():
     "Which committed effects aren't those of the committed runs."
-    for name, runs, by, outcomes, asked in families():
-        said = table(name)
-        for outcome, better in outcomes.items():
-            values = runs.pivot(index="seed", columns=by, values=outcome)
-            differences = {effect: (values[new] - values[old]).dropna().to_numpy() for effect, (new, old) in asked.items()}
+    for name in BY_SEED:
+        family = FAMILIES[name]
+        said, runs = table(name), table(family["runs"]).rename(columns={"Eyeglasses untied": "untied accuracy"})
+        for outcome, better in family["outcomes"].items():
+            values = runs.pivot(index="seed", columns=family.get("by", "method"), values=outcome)
+            differences = {effect: (values[new] - values[old]).dropna().to_numpy()
+                           for effect, (new, old) in family["effects"].items()}
             made = pair_rows({effect: each[:, None] for effect, each in differences.items()}, np.zeros(1), better,
-                             MARGIN if outcome.endswith("accuracy") else None).assign(outcome=outcome)
+                             family["margin"] if outcome.endswith("accuracy") else None).assign(outcome=outcome)
             if "explain" in name:  # its intervals and verdicts are also about other faces, and need the answer to each face
                 made = made.drop(columns=["low", "high", "verdict"])
             try:
