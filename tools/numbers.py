@@ -20,7 +20,7 @@ from celeba_nb.recipe import RECIPES
 from celeba_nb.results import ResultsTable, paired_effects, read_images
 from celeba_nb.speed import ratios
 from celeba_nb.stats import interval, order_share, pair_rows
-from celeba_nb.study import PAPER, STUDY_METHODS, outcome_effects
+from celeba_nb.study import MARGIN, PAPER, STUDY_METHODS, outcome_effects
 from tools.notebooks import ROOT, name_of, notebooks, read, source
 
 RESULTS = ROOT / "nbs/results"
@@ -56,6 +56,11 @@ def study():
     "README's and 05's numbers of the study on real faces."
     effects = outcome_effects(read_images(RESULTS / "study_images.npz"))
     pd.testing.assert_frame_equal(effects, table("study_effects"))
+    low, high = PAPER["test_accuracy"].min(), PAPER["test_accuracy"].max()
+    yield "README", f"learning rate {STUDY_METHODS['LR 0.001']['lr']} or {STUDY_METHODS['LR 0.0005']['lr']}, with or without"
+    yield "README", f"It found test accuracies of {low:.2%} to {high:.2%}"
+    yield "README", f"| effect on the test accuracy | points | {interval.__defaults__[0]:.0%} interval |"
+    yield "README", f"the accuracy is the same within {100 * MARGIN:g} points"
     runs = table("study_runs")
     by_method = runs.groupby("method")
     for method, short in zip(STUDY_METHODS, ("learning rate 0.001", "0.001 + flip", "0.0005", "0.0005 + flip")):
