@@ -103,7 +103,8 @@ def _said(row, counts, margin):
     runs = (f"{counts[0]} and {counts[1]} independent runs" if pd.isna(row.wins) else
             f"n = {row.n} pair{'s' if row.n > 1 else ''} of runs with the same seed, better in {row.wins:.0f}")
     sure = f"95% interval {row.low:+.4g} to {row.high:+.4g}" if np.isfinite(row.low) else "no interval from so few runs"
-    tests = f"Holm-corrected p = {row.p_holm:.2g} and {row.p_mean:.2g}"
+    by = "permutation" if pd.isna(row.wins) else "sign flips"
+    tests = f"Holm-corrected p = {row.p_holm:.2g} by {by} and {row.p_mean:.2g} by t test"
     small = margin and row.verdict in ("helps", "hurts") and max(abs(row.low), abs(row.high)) < margin
     small = ", but by less than the margin" if small else ""
     return (f"{row.effect} against {row.base}: {row.verdict}{small}. The difference in {row.outcome} is "

@@ -176,7 +176,7 @@ def test_rounding_makes_no_difference(scale):
 def test_the_paragraph_says_what_a_reader_must_know():
     found = verdict(RUNS, margin=0.5)
     assert found.text.startswith("m1 against m0: helps, but by less than the margin. The difference in accuracy is +0.0")
-    assert "n = 10 pairs of runs with the same seed, better in 10; Holm-corrected p = 0.0039 and " in found.text
+    assert "n = 10 pairs of runs with the same seed, better in 10; Holm-corrected p = 0.0039 by sign flips and " in found.text
     assert "One run of m1 is better than one of m0 in " in found.text and "corrected for 2 effects" in found.text
     assert "Higher is better." in found.text and "about other seeds on the same test set" in found.text
     assert "The margin of 0.5 is wider than the range of all outcomes" in found.text
