@@ -311,3 +311,13 @@ def test_the_published_runs_of_other_projects(tmp_path):
     assert series["verdict"].tolist() == ["helps"] and series["items"].tolist() == [2] and len(series["commit"][0]) == 12
     assert dict(zip(houses["effect"], houses["verdict"]))["MLP"] == "hurts" and houses["n"].eq(8).all()
     assert control["verdict"].eq("too few seeds to tell").all() and np.isclose(control["mean"].max(), 100)
+
+
+def test_files_with_known_truth():
+    "What benchmarks/known_truth.py measures, with fewer tables: bounds about three standard errors wider than what is promised."
+    from benchmarks.known_truth import measure
+
+    for setting in ("8 pairs", "8 pairs, 100 items"):
+        row = measure(setting, tables=50)
+        assert row["false_verdict"] <= 12 and row["false_same"] <= 12 and row["hurts"] == 0 and row["held"] > 89, row
+    assert measure("8 pairs", tables=10)["found"] == 100
