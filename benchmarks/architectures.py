@@ -5,7 +5,7 @@
 On one otherwise idle core it takes more than an hour and a half, estimated from the seconds of a step. Finished runs are
 kept in --runs, and a second start goes on from them. Written: architectures_momentum.csv (MobileNetV3 with two momenta),
 architectures_rates.csv (two learning rates for each network), architectures_runs.csv and architectures_effects.csv (ten
-seeds for each network, at its better rate), architectures_images.npz (what each run made of each image),
+seeds for each network, at its better rate), architectures_answers.npz (what each run made of each image),
 architectures_seconds.csv (a step in float32 and bfloat16, in turns), architectures_memory.csv (the peak of a process that
 trains; Linux only). The committed runs are an earlier version's: eight seeds, without images.
 """
@@ -27,7 +27,7 @@ from celeba_nb.files import read_celeba
 from celeba_nb.images import ImageCache, normalize
 from celeba_nb.loop import Callback, bce, train_step
 from celeba_nb.recipe import Recipe
-from celeba_nb.results import study_images
+from celeba_nb.results import study_answers
 from celeba_nb.speed import compare_times
 from celeba_nb.state import new_state
 from celeba_nb.study import Study
@@ -116,7 +116,7 @@ def runs_tables(labels, out, runs, chosen, seeds, options):
         study = Study(networks, n, runs).run(labels)
         study.metrics().to_csv(out / "architectures_runs.csv", index=False)
         study.effects(weights_of_questions()).to_csv(out / "architectures_effects.csv", index=False)
-        np.savez_compressed(out / "architectures_images.npz", **study_images(study))
+        np.savez_compressed(out / "architectures_answers.npz", **study_answers(study))
 
 
 # Costs

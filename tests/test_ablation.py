@@ -20,7 +20,7 @@ from celeba_nb.core import DataError
 from celeba_nb.files import read_celeba
 from celeba_nb.metrics import majority_accuracy
 from celeba_nb.recipe import Recipe
-from celeba_nb.results import read_images, save_study
+from celeba_nb.results import read_answers, save_study
 from celeba_nb.run import choose_rows, run_id
 from celeba_nb.study import (
     OUTCOMES,
@@ -73,7 +73,7 @@ def test_the_papers_numbers_are_drawn_where_there_are_some(study):
 def test_tables_have_no_row_numbers(study, monkeypatch):
     "Neither for people nor for programs."
     monkeypatch.setattr(Study, "plot", lambda self, effects: rooms.plt.figure())
-    monkeypatch.setattr("celeba_nb.results.study_images", lambda study: {})
+    monkeypatch.setattr("celeba_nb.results.study_answers", lambda study: {})
     save_study(study, pd.DataFrame({"effect": ["flip"]}))
     firsts = [(study.folder / f"{name}.csv").read_text().split(",")[0].strip() for name in ("runs", "table")]
     assert firsts == ["method", "method"]
@@ -332,12 +332,12 @@ def test_effects_and_files_of_a_study(made):
     assert [ax.get_title(loc="left").split(":")[0] for ax in made.plot(effects).axes] == ["", "flip", "lower rate", "interaction"]
     assert np.allclose(made.plot_outcome().lines[2].get_ydata(), made.table()["test_accuracy"])
     paths = save_study(made, effects)
-    assert [path.name for path in paths] == ["runs.csv", "table.csv", "effects.csv", "images.npz", "study.png"]
+    assert [path.name for path in paths] == ["runs.csv", "table.csv", "effects.csv", "answers.npz", "study.png"]
     assert all(path.parent == made.folder for path in paths) and paths[4].read_bytes()[1:4] == b"PNG"
     runs, table, kept = (pd.read_csv(path) for path in paths[:3])
     assert np.allclose(runs[list(OUTCOMES)], made.metrics()[list(OUTCOMES)]) and runs["run"].nunique() == 8
     assert format_table(table) == format_table(made.table()) and format_effects(kept) == format_effects(effects)
-    pd.testing.assert_frame_equal(outcome_effects(read_images(paths[3])), effects)
+    pd.testing.assert_frame_equal(outcome_effects(read_answers(paths[3])), effects)
     for outcome, pairs in zip(OUTCOMES, map(made.pairs, OUTCOMES)):
         assert np.allclose([each.mean() for each in pairs.values()], effects.loc[effects["outcome"] == outcome, "mean"])
 
@@ -354,9 +354,9 @@ def test_the_papers_results_are_only_shown_beside_those_of_its_faces(made):
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"method,seed\n"])
 def test_what_isnt_the_images_of_a_study_is_named(tmp_path, content):
-    (tmp_path / "images.npz").write_bytes(content)
-    with pytest.raises(DataError, match="images.npz: not the images of a study"):
-        read_images(tmp_path / "images.npz")
+    (tmp_path / "answers.npz").write_bytes(content)
+    with pytest.raises(DataError, match="answers.npz: not the answers of a study"):
+        read_answers(tmp_path / "answers.npz")
 
 
 RESULTS = Path(__file__).parents[1] / "nbs/results"

@@ -245,7 +245,7 @@ def test_a_study_goes_on(faces, tmp_path):
     assert [row["effect"] for row in result["effects"]] == ["flip", "lower rate", "interaction"]
     assert len(before) == len(result["rows"]) == 4 and len(result["effects_other"]) == 9
     written = {path.name for path in (tmp_path / "study").iterdir()}
-    assert {"runs.csv", "table.csv", "effects.csv", "images.npz", "study.png"} <= written
+    assert {"runs.csv", "table.csv", "effects.csv", "answers.npz", "study.png"} <= written
     shutil.rmtree(tmp_path / "study" / min(before))
     assert call(*words, "--json", tmp_path / "again.json").exit_code == 0
     assert [name for name, when in made().items() if when != before.get(name)] == [min(before)]

@@ -12,6 +12,7 @@ import tokenize
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 
 from tools.drawings import DRAWINGS, FOLDER, svg, write_drawings
@@ -264,6 +265,11 @@ def test_no_large_files_and_no_images_of_faces():
         assert path.stat().st_size <= limit, f"{name}: {path.stat().st_size:,} bytes"
         if name.startswith("tests/old_records/"):  # of sketch faces, as earlier versions wrote them
             assert path.stat().st_size <= 20_000, name
+            continue
+        if name.startswith("nbs/results/") and name.endswith("_answers.npz"):  # a number for each run and test image: no picture
+            for key, array in np.load(path).items():
+                assert re.fullmatch(r"methods|seeds|attributes|(train|valid|test|test_mirrored)_(loss|accuracy)(_groups)?", key)
+                assert array.ndim < 4 and (array.max() <= 40 or not key.endswith("accuracy"))
             continue
         assert path.suffix not in {".pt", ".pth", ".pkl", ".npy", ".npz", ".safetensors", ".zip", ".parquet"}, name
         if path.suffix.lower() in {".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".svg"}:

@@ -17,7 +17,7 @@ from celeba_nb.benchmark import summarize
 from celeba_nb.few_labels import CURVE, fit_curve, power_law
 from celeba_nb.model import count_parameters
 from celeba_nb.recipe import RECIPES
-from celeba_nb.results import ResultsTable, paired_effects, read_images
+from celeba_nb.results import ResultsTable, paired_effects, read_answers
 from celeba_nb.speed import ratios
 from celeba_nb.stats import interval, order_share, pair_rows
 from celeba_nb.study import MARGIN, PAPER, STUDY_METHODS, outcome_effects
@@ -54,7 +54,7 @@ def between(row, digits=2, sign=True):
 
 def study():
     "README's and 05's numbers of the study on real faces."
-    effects = outcome_effects(read_images(RESULTS / "study_images.npz"))
+    effects = outcome_effects(read_answers(RESULTS / "study_answers.npz"))
     pd.testing.assert_frame_equal(effects, table("study_effects"))
     low, high = PAPER["test_accuracy"].min(), PAPER["test_accuracy"].max()
     yield "README", f"learning rate {STUDY_METHODS['LR 0.001']['lr']} or {STUDY_METHODS['LR 0.0005']['lr']}, with or without"
