@@ -243,7 +243,23 @@ def limits():
     yield "13_limits", f"gave with more than {0.5 + away:.0%} certainty"
 
 
-CLAIMS = [study, evidence, few_labels, ingredients, speed, augment, architectures, explain, photo, limits]
+def placebo():
+    "README's and 05's sentence on how far one run moves when only the arithmetic differs."
+    runs, family = ResultsTable(RESULTS / "placebo_runs.csv"), FAMILIES["placebo_runs"]["effects"]
+    by_run = {name: 100 * runs.image_accuracies(name, range(8)).mean(1) for name in runs.rows["method"].unique()}
+    moves = np.array([np.abs(by_run[new] - by_run[old]) for new, old in family.values()])
+    both = [table(name).set_index(["method", "seed"])["test_accuracy"] for name in ("study_runs", "study_runs_intel")]
+    other = 100 * (both[0] - both[1]).abs().max()
+    low, high = moves.mean(1).min(), moves.mean(1).max()
+    yield "README", (f"it moves by {low:.2f} to {high:.2f} points on average (at most {moves.max():.2f}), "
+                     f"and on another processor by up to {other:.2f}")
+    yield "05_ablation", (f"one run moves by {low:.2f} to {high:.2f} points on average, and on another processor "
+                          f"by up to {other:.2f}")
+    if set(paired_effects(runs, family)["verdict"]) == {f"the same within {MARGIN:g}"}:
+        yield "05_ablation", f"The method stays the same within {100 * MARGIN:g}"
+
+
+CLAIMS = [study, placebo, evidence, few_labels, ingredients, speed, augment, architectures, explain, photo, limits]
 
 
 def stale_effects():
