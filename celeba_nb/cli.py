@@ -243,8 +243,8 @@ _LONGER = 25  # epochs of the second study on sketch faces: there, the sign of t
 _REAL = "nbs/results/study_effects.csv"  # beside the package, in a clone of the course
 
 
-def _show_study(study, began, json_file, longer=None):
-    "Print a study's table, effects and files, and write its JSON; the effects on the accuracy come first."
+def _show_study(study):
+    "Print a study's table, effects and files; return its JSON, in which the effects on the accuracy come first."
     from celeba_nb.results import save_study
     from celeba_nb.study import format_effects, format_table
 
@@ -253,16 +253,8 @@ def _show_study(study, began, json_file, longer=None):
     for path in save_study(study, effects):
         typer.echo(f"Written: {path}")
     on_accuracy = effects["outcome"] == "test_accuracy"
-    result = {"rows": records(table), "effects": records(effects[on_accuracy].drop(columns="outcome")),
-              "effects_other": records(effects[~on_accuracy])}
-    if longer is not None:
-        later = longer.effects().query("outcome == 'test_accuracy'")
-        save_study(longer, longer.effects())
-        typer.echo(f"\nThe same with {_LONGER} epochs, in {longer.folder}:\n\n{format_effects(later)}")
-        result["effects_longer"] = records(later.drop(columns="outcome"))
-    if study.kind != "CelebA":
-        _say_where_it_holds("drawn faces" if study.kind == "drawn" else "your images")
-    write_json(json_file, result | {"seconds": time.perf_counter() - began})
+    return {"rows": records(table), "effects": records(effects[on_accuracy].drop(columns="outcome")),
+            "effects_other": records(effects[~on_accuracy])}
 
 
 def _say_where_it_holds(images):
@@ -310,10 +302,14 @@ def study_command(
         sizes = study_sizes(on_sketch, choices)
         labels = open_labels(root)
         done = Study(study_recipes(**sizes), seeds, out).run(labels)
-        longer = None
+        result = _show_study(done)
         if on_sketch and "epochs" not in choices:
+            typer.echo(f"\nNow the same with {_LONGER} epochs instead of {sizes['epochs']}, which takes longer. Ctrl-C ends it.")
             longer = Study(study_recipes(**sizes | {"epochs": _LONGER}), seeds, out / "longer").run(labels)
-        _show_study(done, began, json_file, longer)
+            result["longer"] = _show_study(longer)
+        if done.kind != "CelebA":
+            _say_where_it_holds("drawn faces" if done.kind == "drawn" else "your images")
+        write_json(json_file, result | {"seconds": time.perf_counter() - began})
 
 # %% ../nbs/internals/cli.ipynb #verdict-command
 _Csv = Annotated[Path, typer.Argument(metavar="RUNS.csv", help="Runs: columns method, seed and outcomes; or wide.")]

@@ -213,23 +213,41 @@ def test_a_study_on_sketch_faces_says_so(capsys):
     assert (drawn["train_images"], drawn["epochs"]) == (500, 2)
 
 
-def test_a_study_shows_its_tables_and_files(tmp_path, monkeypatch, capsys):
+def test_a_study_shows_its_tables_and_files(monkeypatch, capsys):
     "And its JSON keeps the effects on the accuracy apart from the others."
     monkeypatch.setattr(study, "format_table", lambda table: f"{len(table)} methods")
     monkeypatch.setattr(study, "format_effects", lambda effects: f"{len(effects)} effects")
     monkeypatch.setattr(results, "save_study", lambda study, effects: ["runs.csv"])
     effects = pd.DataFrame({"outcome": ["test_accuracy", "valid_loss"], "mean": [0.5, 0.25]})
-    made = SimpleNamespace(table=lambda: effects, effects=lambda: effects, kind="CelebA", folder="longer")
-    cli._show_study(made, 1.0, tmp_path / "study.json")
+    found = cli._show_study(SimpleNamespace(table=lambda: effects, effects=lambda: effects))
     assert capsys.readouterr().out.split("\n") == ["", "2 methods", "", "2 effects", "", "Written: runs.csv", ""]
-    found = json.loads((tmp_path / "study.json").read_text())
     assert found["effects"] == [{"mean": 0.5}] and found["effects_other"] == [{"outcome": "valid_loss", "mean": 0.25}]
-    made.kind = "drawn"
-    cli._show_study(made, 1.0, tmp_path / "study.json", made)
-    said = capsys.readouterr().out
-    assert "The same with 25 epochs, in longer:\n\n1 effects\n\nThese verdicts hold for drawn faces" in said
-    assert said.endswith("On real faces (CelebA, 1,000 training images at 128×128, 5 epochs, 16 seeds):\n\n3 effects\n")
-    assert json.loads((tmp_path / "study.json").read_text())["effects_longer"] == [{"mean": 0.5}]
+
+
+@pytest.mark.parametrize(("kind", "options", "lengths"), [
+    ("drawn", [], [5, 25]), ("drawn", ["--epochs", "3"], [3]), ("own", [], [5])])
+def test_a_study_says_where_it_holds(tmp_path, monkeypatch, kind, options, lengths):
+    "On sketch faces for two lengths of training; then the real faces' effects, which may differ."
+    asked = []
+
+    class Done(SimpleNamespace):
+        def run(self, labels):
+            return self
+
+    def recorded(recipes, seeds, folder):
+        asked.append(next(iter(recipes.values())).epochs)
+        return Done(kind=kind)
+
+    monkeypatch.delenv("CELEBA_ROOT", raising=False)
+    monkeypatch.setattr(cli, "open_labels", lambda root: None)
+    monkeypatch.setattr(study, "Study", recorded)
+    monkeypatch.setattr(cli, "_show_study", lambda study: {"effects": []})
+    root = ["--root", tmp_path] if kind == "own" else []
+    done = call("study", *root, *options, "--json", tmp_path / "study.json")
+    assert done.exit_code == 0 and asked == lengths, done.output
+    faces = "drawn faces" if kind == "drawn" else "your images"
+    assert f"These verdicts hold for {faces}, at this size" in done.output and "On real faces (CelebA, 1,000" in done.output
+    assert ("longer" in read_strictly(tmp_path / "study.json")) == (len(lengths) == 2)
 
 
 def test_a_study_goes_on(faces, tmp_path):
