@@ -316,13 +316,13 @@ def test_effects_for_people():
 def test_a_plot_shows_the_outcome_asked_for():
     "Points to the right help for an accuracy, and hurt for a loss; the title is the finding."
     (ax,) = plot_effects(ROWS, {"flip": np.array([0.008, 0.012])}, "valid_loss").axes
-    assert ax.get_xlabel().startswith("← helps    valid loss    hurts →") and ax.get_title(loc="left") == "flip: hurts"
+    assert ax.get_xlabel().startswith("← helps        hurts →\nvalid loss\n") and ax.get_title(loc="left") == "flip: hurts"
     assert ax.lines[0].get_xdata().tolist() == [0.008, 0.012] and ax.lines[2].get_xdata().tolist() == [0.01]
     assert ax.lines[1].get_xdata().tolist() == [0.004, 0.016]  # from end to end of the interval
     in_points = plot_effects(ROWS[:1], {})
-    assert in_points.axes[0].get_xlabel().startswith("← hurts    points of test accuracy    helps →")
+    assert in_points.axes[0].get_xlabel().startswith("← hurts        helps →\npoints of test accuracy\n")
     assert in_points.axes[0].lines[2].get_xdata().tolist() == [1.0] and in_points.get_suptitle() == "flip helps"
-    assert plot_effects(ROWS[2:].assign(verdict="no difference seen"), {}).get_suptitle() == "No effect was found"
+    assert plot_effects(ROWS[2:].assign(verdict="no difference seen"), {}).get_suptitle() == "No difference seen"
 
 
 def test_effects_and_files_of_a_study(made):

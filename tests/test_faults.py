@@ -566,7 +566,7 @@ OLDER = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_E
 def test_another_processor(place, figure):
     "The same recipe with the instructions of a processor of 2008, in place of another machine: how far apart are they?"
     folder = new_folder(place, "other")
-    assert run(train_command(place, folder), folder)[0] == 0
+    assert run([*train_command(place, folder), "--precision", "float32"], folder)[0] == 0  # bfloat16 rounds more
     asked = ["reproduce", folder / "out" / "model", "--root", place / "faces", "--json", folder / "told.json"]
     told = subprocess.run([sys.executable, "-c", "from celeba_nb.cli import app; app()", *asked], capture_output=True, text=True,
                           env={**os.environ, **OLDER, "CELEBA_NB_CACHE": str(folder / "cache")}, timeout=300)
