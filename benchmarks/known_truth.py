@@ -5,7 +5,7 @@
 Each table has a base and three methods: one that is worth nothing, one that is worth exactly the margin, and one that is
 worth four times the margin. Columns, in %: `false_verdict`, how often the first is said to help or hurt; `false_same`, how
 often the second is called the same; `found`, how often the third helps; `hurts`, how often it is said to hurt; `held`, the
-intervals that hold the truth. Ten minutes on one core.
+intervals that hold the truth. Some minutes on one core.
 """
 import argparse
 import tempfile
@@ -67,7 +67,7 @@ def measure(name, tables, seed=0):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tables", type=int, default=500, help="tables for each row")
+    parser.add_argument("--tables", type=int, default=250, help="tables for each row")
     parser.add_argument("--out", default="known_truth.csv")
     options = parser.parse_args()
     table = pd.DataFrame([measure(name, options.tables) for name in SETTINGS]).round(1)
