@@ -49,16 +49,8 @@ READY = {
     "ResNet-18": (OURS + "torchvision_net", {"name": "resnet18"}),
     "MobileNetV3": (OURS + "torchvision_net", {"name": "mobilenet_v3_small"}),
 }
-QUESTIONS = {  # one family, asked together: the difference of two networks
-    "batch norm": ("+ batch norm", "study's CNN"),
-    "averages for the large layer": ("+ averages", "+ batch norm"),
-    "the addition, 16 layers": ("residual, 16 layers", "plain, 16 layers"),
-    "16 layers for 8": ("residual, 16 layers", "residual, 8 layers"),
-    "wider": ("8 layers, wider", "residual, 8 layers"),
-    "all steps together": ("residual, 8 layers", "study's CNN"),
-    "ResNet-18 for 8 layers": ("ResNet-18", "residual, 8 layers"),
-    "MobileNetV3 for 8 layers": ("MobileNetV3", "residual, 8 layers"),
-}
+FAMILIES = Path(__file__).parents[1] / "nbs/results/families.json"
+QUESTIONS = json.loads(FAMILIES.read_text())["architectures_effects"]["effects"]  # one family: each the difference of two
 TRAINING = {"size": 64, "epochs": 10, "schedule": "cosine", "optimizer": "AdamW", "weight_decay": 0.05,
             "augment": "celeba_nb.augment.random_flip", "threads": 1}
 RATES = (0.0005, 0.002)

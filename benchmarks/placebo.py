@@ -29,9 +29,9 @@ def placebo_recipes(**sizes):
 
 
 def moves(table, seeds):
-    "How far single runs move, in points: the mean over seeds of the absolute difference, by change."
-    plain = table.image_accuracies(PLAIN, seeds).mean(1)
-    return {name: 100 * np.abs(table.image_accuracies(name, seeds).mean(1) - plain).mean() for name in CHANGES}
+    "How far each single run moves, in points: (changes, seeds)."
+    plain, *changed = (table.image_accuracies(name, seeds).mean(1) for name in (PLAIN, *CHANGES))
+    return 100 * np.abs(np.array(changed) - plain)
 
 
 def main():
@@ -47,7 +47,7 @@ def main():
     for name, recipe in placebo_recipes().items():  # one after the other: runs with two threads can't share two cores
         run_missing(table, {name: recipe}, seeds, labels, options.runs)
     effects = paired_effects(table, {name: (name, PLAIN) for name in CHANGES})
-    print(effects.assign(moves=moves(table, seeds).values()).to_string(index=False))
+    print(effects.assign(moves=moves(table, seeds).mean(1)).to_string(index=False))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import wraps
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
@@ -79,18 +78,22 @@ def _finite(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def _write(path, content):
+    "Write a result's bytes into a file, whose folder may not exist yet."
+    if path.is_dir():
+        raise WriteError(f"{path}: this is a folder; name a file in it")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda file: file.write_bytes(content))
+
+
 def write_json(
     path: Path | None,  # of the file; None: nothing is written
     content: dict,  # serialisable as JSON; numbers that are not finite are written as null
 ):
     "Write a result as JSON."
     if path is not None:
-        if path.is_dir():
-            raise WriteError(f"{path}: this is a folder; name a file in it")
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
-        write_atomically(path, lambda file: file.write_text(text))
+        _write(path, (json.dumps(_finite(content), indent=2, allow_nan=False) + "\n").encode())
 
 
 def records(
@@ -259,6 +262,8 @@ def _show_study(study):
 
 def _say_where_it_holds(images):
     "Print that other images may give other verdicts, and those of the real faces, where the course's files are at hand."
+    from importlib.resources import files
+
     import pandas as pd
 
     from celeba_nb.study import format_effects
@@ -365,10 +370,7 @@ def verdict_command(
         typer.echo(f"{found.about}\n\n{shown.to_string(index=False, float_format='{:.4g}'.format)}\n\n{found.text}")
         write_json(json_file, {"effects": records(found.effects), "text": found.text})
         if picture is not None:
-            drawn = render(found.plot(), picture.suffix[1:].lower(), dpi=120)
-            with writing(picture):
-                picture.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(picture, lambda path: path.write_bytes(drawn))
+            _write(picture, render(found.plot(), picture.suffix[1:].lower(), dpi=120))
 
 # %% ../nbs/internals/cli.ipynb #ee1721ce
 _RecipeName = Annotated[str | None, typer.Option("--recipe", help=f"Start from a named recipe: {', '.join(RECIPES)}.")]

@@ -21,17 +21,14 @@ from .style import GREY, PALETTE, styled
 from .tables import item_values, key_of, long_runs
 
 # %% ../nbs/internals/compare.ipynb #pair-runs
-def _values(table, family, base, items):
-    "Return the values of each run, (method, seed) -> (items,), and the group of each item; with items, of paired runs only."
-    methods = {method: set(table.loc[table["method"] == method, "seed"]) for method in [base, *family]}
-    partners = {base: set().union(*(methods[method] for method in family))} | dict.fromkeys(family, methods[base])
-    paired = [seed in partners.get(method, ()) for method, seed in zip(table["method"], table["seed"])]
-    if items is not None:
-        try:
-            return item_values(items, table[paired])
-        except DataError as error:
-            raise DataError(f"items: {error}") from None
-    return {(method, seed): np.array([value]) for method, seed, value in table.itertuples(index=False)}, np.zeros(1)
+def _values(table, items):
+    "Return the values of each run, (method, seed) -> (items,), and the group of each item."
+    if items is None:
+        return {(method, seed): np.array([value]) for method, seed, value in table.itertuples(index=False)}, np.zeros(1)
+    try:
+        return item_values(items, table)
+    except DataError as error:
+        raise DataError(f"items: {error}") from None
 
 
 def pair_runs(
@@ -46,9 +43,10 @@ def pair_runs(
     alone = {method for method in family if not both[method]}
     if alone and items is not None:
         raise DataError(f"{min(alone)!r} and {base!r} have no seed in common: for items, train them with the same seeds")
-    values, groups = _values(table, family, base, items)
-    pairs = {method: tuple(np.array([values[one, seed] for seed in both[method] or seeds[one]]) for one in (method, base))
-             for method in family}
+    asked = {method: [[(one, seed) for seed in both[method] or seeds[one]] for one in (method, base)] for method in family}
+    needed = {run for runs in asked.values() for each in runs for run in each}
+    values, groups = _values(table[[run in needed for run in zip(table["method"], table["seed"])]], items)
+    pairs = {method: tuple(np.array([values[run] for run in each]) for each in runs) for method, runs in asked.items()}
     return pairs, alone, groups
 
 # %% ../nbs/internals/compare.ipynb #draw-effects
@@ -188,10 +186,9 @@ def verdict(
         raise DataError(f"direction must be 'higher' or 'lower', not {direction!r}")
     if margin is not None and not 0 < margin < np.inf:
         raise DataError(f"margin must be above 0, not {margin}")
-    (table, failed), base = long_runs(runs, outcome), None if base is None else key_of(base)
-    methods, name = list(dict.fromkeys([*table["method"]])), table.columns[-1]
-    first = next(iter(dict.fromkeys([*pd.concat([table, failed]).sort_index()["method"]])))
-    base = first if base is None else base
+    table, failed = long_runs(runs, outcome)
+    methods, name = pd.concat([table, failed]).sort_index()["method"].unique().tolist(), table.columns[-1]
+    base = methods[0] if base is None else key_of(base)
     family = _asked(methods if family is None else family, methods, base)
     pairs, alone, groups = pair_runs(table, family, base, items)
     unit = 10.0 ** np.ceil(np.log10(max(np.abs(each).max() for pair in pairs.values() for each in pair) or 1))

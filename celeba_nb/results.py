@@ -65,6 +65,12 @@ def _unpack(text, kind):
     "Decode the numbers that `_pack` encoded."
     return np.frombuffer(base64.b64decode(text, validate=True), kind)
 
+
+def _number(groups):
+    "Number groups from 0, in the order of their names."
+    return np.unique(groups, return_inverse=True)[1].astype(np.uint32)
+
+
 # %% ../nbs/internals/results.ipynb #260699b1
 class ResultsTable:
     "Finished runs in one CSV file: one row per run, with the number of right answers for each test image."
@@ -141,7 +147,7 @@ def _put(self: ResultsTable, key, run, labels):
     "Add a run's row."
     if key in self.right:
         raise TrainingError(f"{self.path}: {key[0]!r} with seed {key[1]} already has a row; remove it to add another")
-    groups = np.unique(identities(labels, run.predictions["test_rows"]), return_inverse=True)[1]
+    groups = _number(identities(labels, run.predictions["test_rows"]))
     if self.groups is not None and not np.array_equal(self.groups, groups):
         raise TrainingError(f"{self.path} belongs to other data: choose another file for these images")
     truth, about = run.predictions["test_truth"], {"precision": run.recipe.precision, "processor": run.machine["processor"]}
@@ -194,11 +200,6 @@ def paired_effects(
     return pair_rows(found, table.groups, "higher", MARGIN)
 
 # %% ../nbs/internals/results.ipynb #save-study
-def _number(groups):
-    "Number groups from 0, in the order of their names."
-    return np.unique(groups, return_inverse=True)[1].astype(np.uint32)
-
-
 def study_answers(
     study: Study,  # with finished runs
 ) -> dict[str, np.ndarray]:  # each outcome as (methods, seeds, images); its groups; methods, seeds, attributes

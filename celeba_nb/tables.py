@@ -50,7 +50,7 @@ def read_csv(
 # %% ../nbs/internals/tables.ipynb #long-runs
 KEYS = ("method", "seed", "item", "group")  # columns with these names are never outcomes
 _WHOLE = re.compile(r"[+-]?(0|[1-9]\d{0,14})(\.0*)?")
-_MISSING = {"", "nan", "na", "n/a", "none", "null", "inf", "-inf", "+inf", "infinity"}
+_MISSING = {"", "na", "n/a", "none", "null"}  # besides nan and inf, which are numbers to Python
 _SUMMARIES = {"mean", "avg", "average", "std", "sd", "sem", "se", "var", "median", "min", "max", "n", "count"}
 
 
@@ -85,16 +85,12 @@ def key_column(
 
 def _number(value):
     "Return a cell as a number: NaN if it is empty or infinite, None if it is something else; 85% is 0.85."
-    if isinstance(value, str):
-        text = value.strip()
-        if text.lower() in _MISSING:
-            return np.nan
-        value, scale = (text[:-1], 100) if text.endswith("%") else (text, 1)
-    else:
-        scale = 1
+    text = str(value).strip()
+    if text.lower() in _MISSING:
+        return np.nan
     try:
-        number = float(value) / scale
-    except (TypeError, ValueError, OverflowError):
+        number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
         return None
     return number if np.isfinite(number) else np.nan
 

@@ -1,6 +1,9 @@
 "Each published number is what nbs/results gives, or what the lesson's own output shows."
 import pytest
 
+from benchmarks.placebo import CHANGES, PLAIN
+from celeba_nb.few_labels import ADDED, LATER, LEFT_OUT
+from celeba_nb.study import EFFECTS
 from tools import numbers
 
 
@@ -34,3 +37,13 @@ def test_changed_results_are_seen(monkeypatch):
 
     monkeypatch.setattr(numbers, "table", changed)
     assert any("augment_effects_1000" in said for said in numbers.stale_effects())
+
+
+def test_families_are_those_of_the_code():
+    "What is declared in a file, and what the lessons and the package ask."
+    declared = {name: family["effects"] for name, family in numbers.FAMILIES.items()}
+    assert {effect: tuple(weights) for effect, weights in declared["study_effects"].items()} == EFFECTS
+    asked = {method: [method, "base"] for method in LEFT_OUT | ADDED | LATER}
+    assert declared["few_labels_ingredients"] == asked | {
+        "unlabelled, against as many epochs": ["unlabelled images", "twice as many epochs"]}
+    assert declared["placebo_runs"] == {change: [change, PLAIN] for change in CHANGES}

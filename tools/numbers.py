@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
+from benchmarks.placebo import moves
 from celeba_nb.architectures import norm_cnn, pooled_cnn
 from celeba_nb.benchmark import summarize
 from celeba_nb.few_labels import CURVE, fit_curve, power_law
@@ -246,12 +247,11 @@ def limits():
 def placebo():
     "README's and 05's sentence on how far one run moves when only the arithmetic differs."
     runs, family = ResultsTable(RESULTS / "placebo_runs.csv"), FAMILIES["placebo_runs"]["effects"]
-    by_run = {name: 100 * runs.image_accuracies(name, range(8)).mean(1) for name in runs.rows["method"].unique()}
-    moves = np.array([np.abs(by_run[new] - by_run[old]) for new, old in family.values()])
+    moved = moves(runs, range(8))
     both = [table(name).set_index(["method", "seed"])["test_accuracy"] for name in ("study_runs", "study_runs_intel")]
     other = 100 * (both[0] - both[1]).abs().max()
-    low, high = moves.mean(1).min(), moves.mean(1).max()
-    yield "README", (f"it moves by {low:.2f} to {high:.2f} points on average (at most {moves.max():.2f}), "
+    low, high = moved.mean(1).min(), moved.mean(1).max()
+    yield "README", (f"it moves by {low:.2f} to {high:.2f} points on average (at most {moved.max():.2f}), "
                      f"and on another processor by up to {other:.2f}")
     yield "05_ablation", (f"one run moves by {low:.2f} to {high:.2f} points on average, and on another processor "
                           f"by up to {other:.2f}")
