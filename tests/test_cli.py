@@ -14,7 +14,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from celeba_nb import __version__, cli, results, study
+from celeba_nb import __version__, cli, console, options, results, study
 from celeba_nb.core import DataError, TrainingError, WriteError
 from celeba_nb.files import read_celeba
 from celeba_nb.recipe import RECIPES, Recipe
@@ -119,10 +119,10 @@ def test_a_wrong_value(option, value, said):
 
 
 def test_a_named_recipe_is_changed_by_what_is_said():
-    assert cli.recipe_from_options({}) == Recipe(train_images=None)
-    assert cli.recipe_from_options({"seed": 3}, "best-1k") == replace(RECIPES["best-1k"], seed=3)
+    assert options.recipe_from_options({}) == Recipe(train_images=None)
+    assert options.recipe_from_options({"seed": 3}, "best-1k") == replace(RECIPES["best-1k"], seed=3)
     with pytest.raises(TrainingError, match="use one of best-1k, best-10k, best-full"):
-        cli.recipe_from_options({}, "best")
+        options.recipe_from_options({}, "best")
 
 
 def test_another_part_does_not_get_the_arguments_of_the_one_it_replaces():
@@ -130,11 +130,11 @@ def test_another_part_does_not_get_the_arguments_of_the_one_it_replaces():
     assert start.model_args and start.loss_args and start.augment_args
     for part, name in (("augment", "celeba_nb.augment.random_flip"), ("model", "celeba_nb.model.ResNet"),
                        ("loss", "celeba_nb.loop.bce")):
-        changed = cli.recipe_from_options({part: name}, "best-1k")
+        changed = options.recipe_from_options({part: name}, "best-1k")
         assert changed == replace(start, **{part: name, f"{part}_args": {}})
-        given = cli.recipe_from_options({part: name, f"{part}_args": {"a": 1}}, "best-1k")
+        given = options.recipe_from_options({part: name, f"{part}_args": {"a": 1}}, "best-1k")
         assert getattr(given, f"{part}_args") == {"a": 1}
-        assert cli.recipe_from_options({part: getattr(start, part)}, "best-1k") == start
+        assert options.recipe_from_options({part: getattr(start, part)}, "best-1k") == start
 
 
 # Errors and results.
@@ -143,30 +143,30 @@ def test_another_part_does_not_get_the_arguments_of_the_one_it_replaces():
 @pytest.mark.parametrize("error", [DataError("no faces"), TrainingError("too fast"), WriteError("can't be written"),
                                    FileExistsError("not empty")])
 def test_errors_are_one_line(error, capsys):
-    with pytest.raises(typer.Exit) as stopped, cli.one_line_errors("Two runs are kept."):
+    with pytest.raises(typer.Exit) as stopped, console.one_line_errors("Two runs are kept."):
         raise error
     assert stopped.value.exit_code == 1 and capsys.readouterr().err == f"Error: {error}\n"
 
 
 def test_interrupted(capsys):
-    with pytest.raises(typer.Exit) as stopped, cli.one_line_errors("Two runs are kept."):
+    with pytest.raises(typer.Exit) as stopped, console.one_line_errors("Two runs are kept."):
         raise KeyboardInterrupt
     assert stopped.value.exit_code == 130 and capsys.readouterr().err == "\nStopped. Two runs are kept.\n"
 
 
 def test_a_mistake_of_ours_keeps_its_traceback():
-    with pytest.raises(ZeroDivisionError), cli.one_line_errors(""):
+    with pytest.raises(ZeroDivisionError), console.one_line_errors(""):
         raise ZeroDivisionError
 
 
 def test_json_has_no_nan(tmp_path):
     path = tmp_path / "deep" / "down" / "result.json"
-    cli.write_json(path, {"a": [1.5, math.nan], "b": {"c": -math.inf}, "whole": 3, "text": "nan", "yes": True})
+    console.write_json(path, {"a": [1.5, math.nan], "b": {"c": -math.inf}, "whole": 3, "text": "nan", "yes": True})
     assert read_strictly(path) == {"a": [1.5, None], "b": {"c": None}, "whole": 3, "text": "nan", "yes": True}
-    cli.write_json(None, {})
+    console.write_json(None, {})
     table = pd.DataFrame({"method": ["a", "b"], "sd": [1 / 3, math.nan]})
-    assert cli.records(table)[1] == {"method": "b", "sd": None} and cli.records(table.iloc[:0]) == []
-    assert math.isclose(cli.records(table)[0]["sd"], 1 / 3, rel_tol=1e-14)
+    assert console.records(table)[1] == {"method": "b", "sd": None} and console.records(table.iloc[:0]) == []
+    assert math.isclose(console.records(table)[0]["sd"], 1 / 3, rel_tol=1e-14)
 
 
 def test_mistakes_that_everybody_makes(faces, model, tmp_path):
