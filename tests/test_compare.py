@@ -215,6 +215,26 @@ def test_long_names_stay_in_the_picture(tmp_path):
     assert verdict(imagined(np.random.default_rng(0), [0] + 5 * [0.01])).plot().get_suptitle() == "Of 5 effects, 5 help"
 
 
+@pytest.mark.parametrize(("direction", "left"), [("higher", "hurts"), ("lower", "helps")])
+def test_the_picture_shows_pairs_mean_and_interval(direction, left):
+    found = verdict(RUNS, direction=direction)
+    panels = found.plot().axes
+    for ax, row in zip(panels, found.effects.itertuples(), strict=True):
+        dots, bar, mean, zero = (line.get_xdata() for line in ax.lines)
+        assert np.allclose(np.sort(dots), np.sort(found.pairs[row.effect])) and len(dots) == row.n
+        assert list(bar) == [row.low, row.high] and list(mean) == [row.mean] and list(zero) == [0, 0]
+        assert ax.get_title(loc="left").replace("\n", " ") == f"{row.effect}: {row.verdict}"
+    assert panels[-1].get_xlabel().startswith(f"← {left} ") and "a dot: one pair" in panels[-1].get_xlabel()
+    alone = verdict(APART[APART["method"].isin(["m0", "m1"])], direction=direction).plot().axes
+    assert "a dot" not in alone[-1].get_xlabel()
+
+
+def test_a_notebook_shows_table_and_paragraph():
+    found = verdict(RUNS)
+    shown = found._repr_html_()
+    assert found.text in shown and all(f"<td>{effect}</td>" in shown for effect in found.effects["effect"])
+
+
 def test_the_command(tmp_path):
     "The contract that other tools rely on."
     RUNS.to_csv(tmp_path / "runs.csv", index=False)

@@ -279,6 +279,16 @@ def test_one_run_against_one_run():
     assert superiority(a[:1], b[:1])[0] == 1 and np.isnan(superiority(a[:1], b[:1])[1:]).all()
 
 
+def test_the_interval_of_one_run_against_one_is_as_wide_as_resampling_says():
+    rng = np.random.default_rng(0)
+    luck = rng.normal(size=40)
+    a, b = luck + rng.normal(0.3, 1, 40), luck + rng.normal(0, 1, 40)
+    drawn = rng.integers(40, size=(2000, 40))
+    shares = np.array([superiority(a[rows], b[rows])[0] for rows in drawn])
+    _, low, high = superiority(a, b)
+    assert np.isclose(high - low, np.ptp(np.quantile(shares, [0.025, 0.975])), rtol=0.15)
+
+
 def test_runs_that_share_no_seed():
     "All ways to share out the runs; and Welch's formula, written down."
     rng = np.random.default_rng(3)
@@ -296,6 +306,7 @@ def test_runs_that_share_no_seed():
     assert np.isnan(alone["low"]) and alone["p"] == alone["p_mean"] == alone["p_same"] == 1
     still = measure_unpaired(np.zeros(3), np.ones(3)).iloc[0]
     assert still["low"] == still["high"] == -1 and still["p_mean"] == 0
+    assert measure_unpaired(np.zeros(4), np.zeros(4)).iloc[0]["p"] == 1
 
 
 def test_power():

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from celeba_nb.core import DataError
-from celeba_nb.tables import long_runs, read_csv
+from celeba_nb.tables import item_values, long_runs, read_csv
 
 WANTED = {("A", "0"): 0.8, ("A", "1"): 0.81, ("B", "0"): 0.85, ("B", "1"): 0.86}
 LONG = "method,seed,accuracy\nA,0,0.8\nA,1,0.81\nB,0,0.85\nB,1,0.86\n"
@@ -16,7 +16,7 @@ def read(folder, text, outcome=None):
 
 
 @pytest.mark.parametrize("text", [
-    LONG, LONG.replace(",", ";"), LONG.replace(",", "\t"), LONG.replace("\n", "\r\n"), "\ufeff" + LONG, LONG + ",,\n\n",
+    LONG, LONG.replace(",", ";"), LONG.replace(",", "\t"), LONG.replace("\n", "\r\n"), "\ufeff" + LONG, "\n" + LONG, LONG + ",,\n\n",
     LONG.replace("method,seed", "Method,SEED"), LONG.replace(",", " , "), LONG.replace("A", '"A"'),
     LONG.replace("0,0.8\n", "0.0,0.8\n"), LONG.replace("0.8\n", "80%\n"),
     "\n".join(f"{i - 1 if i else ''},{line}" for i, line in enumerate(LONG.splitlines())),
@@ -68,3 +68,27 @@ def test_what_is_no_file_is_named(tmp_path):
     for path, message in ((tmp_path, "a folder"), (tmp_path / "no.csv", "no such file")):
         with pytest.raises(DataError, match=message):
             read_csv(path)
+
+
+ITEMS = pd.DataFrame({"method": 4 * ["A"] + 4 * ["B"], "seed": "0", "item": 2 * list("abcd"), "group": 2 * list("xyxy"),
+                      "outcome": [0.9, 0.7, 0.85, 0.75, 0.9, 0.8, 0.9, 0.8]})
+TABLE = pd.DataFrame({"method": list("AB"), "seed": "0", "accuracy": [0.8, 0.85]})
+
+
+def test_items_are_arranged_by_run():
+    values, groups = item_values(ITEMS.sample(frac=1, random_state=0), TABLE)
+    assert values["A", "0"].tolist() == [0.9, 0.7, 0.85, 0.75] and groups.tolist() == [0, 1, 0, 1]
+    assert item_values(ITEMS.drop(columns="group"), TABLE)[1].tolist() == [0, 1, 2, 3]
+    rounded = TABLE.assign(accuracy=[0.803, 0.847])
+    assert item_values(ITEMS, rounded)[0].keys() == values.keys()
+
+
+@pytest.mark.parametrize(("items", "table", "message"), [
+    (ITEMS, TABLE.assign(accuracy=[0.8, 0.856]), "'B' with seed 0: its items have a mean of 0.85, but its accuracy is 0.856"),
+    (ITEMS.assign(group="x"), TABLE, "all items are in one group"),
+    (ITEMS.assign(group=list("xyxyyyxy")), TABLE, "item a is in two groups"),
+    (ITEMS.drop(index=5), TABLE, "'B' with seed 0 lacks item b"), (pd.concat([ITEMS, ITEMS[:1]]), TABLE, "item a .* is there twice"),
+    (ITEMS[ITEMS["item"] == "a"], TABLE, "fewer than two items"), (ITEMS.drop(columns="item"), TABLE, "no column item")])
+def test_items_that_contradict_their_runs_are_refused(items, table, message):
+    with pytest.raises(DataError, match=message):
+        item_values(items, table)
