@@ -16,8 +16,8 @@ def read(folder, text, outcome=None):
 
 
 @pytest.mark.parametrize("text", [
-    LONG, LONG.replace(",", ";"), LONG.replace(",", "\t"), LONG.replace("\n", "\r\n"), "\ufeff" + LONG, "\n" + LONG, LONG + ",,\n\n",
-    LONG.replace("method,seed", "Method,SEED"), LONG.replace(",", " , "), LONG.replace("A", '"A"'),
+    LONG, LONG.replace(",", ";"), LONG.replace(",", "\t"), LONG.replace("\n", "\r\n"), "\ufeff" + LONG, LONG + ",,\n\n",
+    "\n" + LONG, LONG.replace("method,seed", "Method,SEED"), LONG.replace(",", " , "), LONG.replace("A", '"A"'),
     LONG.replace("0,0.8\n", "0.0,0.8\n"), LONG.replace("0.8\n", "80%\n"),
     "\n".join(f"{i - 1 if i else ''},{line}" for i, line in enumerate(LONG.splitlines())),
     "seed,A,B\n0,0.8,0.85\n1,0.81,0.86\n", ",seed,A,B\n0,0,0.8,0.85\n1,1,0.81,0.86\n", "method,0,1\nA,0.8,0.81\nB,0.85,0.86\n",
@@ -87,7 +87,8 @@ def test_items_are_arranged_by_run():
     (ITEMS, TABLE.assign(accuracy=[0.8, 0.856]), "'B' with seed 0: its items have a mean of 0.85, but its accuracy is 0.856"),
     (ITEMS.assign(group="x"), TABLE, "all items are in one group"),
     (ITEMS.assign(group=list("xyxyyyxy")), TABLE, "item a is in two groups"),
-    (ITEMS.drop(index=5), TABLE, "'B' with seed 0 lacks item b"), (pd.concat([ITEMS, ITEMS[:1]]), TABLE, "item a .* is there twice"),
+    (ITEMS.drop(index=5), TABLE, "'B' with seed 0 lacks item b"),
+    (pd.concat([ITEMS, ITEMS[:1]]), TABLE, "item a .* is there twice"),
     (ITEMS[ITEMS["item"] == "a"], TABLE, "fewer than two items"), (ITEMS.drop(columns="item"), TABLE, "no column item")])
 def test_items_that_contradict_their_runs_are_refused(items, table, message):
     with pytest.raises(DataError, match=message):
