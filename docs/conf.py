@@ -21,7 +21,7 @@ author = metadata["DEFAULT"]["author"]
 release = celeba_nb.__version__
 copyright = f"{author}. Code under {metadata['DEFAULT']['license']}"
 
-extensions = ["myst_nb"]
+extensions = ["myst_nb", "sphinx_copybutton", "sphinx_design"]
 nb_execution_mode = "off"  # the outputs are those of `make outputs`
 nb_merge_streams = True
 myst_enable_extensions = ["attrs_inline", "colon_fence", "dollarmath"]

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from tools.drawings import DRAWINGS, FOLDER, svg, write_drawings
+from tools.drawings import DRAWINGS, FOLDER, result, svg, write_drawings
 from tools.figures import public_definitions, undocumented
 from tools.notebooks import (
     FLOORS,
@@ -282,6 +282,7 @@ def test_drawings_are_those_of_the_script(tmp_path):
     assert sorted(path.name for path in FOLDER.iterdir()) == sorted(path.name for path in tmp_path.iterdir())
     for path in tmp_path.iterdir():
         assert path.read_text() == (FOLDER / path.name).read_text(), f"{path.name}: run python -m tools.drawings"
+    assert svg(result) == (ROOT / "docs" / "result.svg").read_text(), "run python -m tools.drawings"
 
 
 @pytest.mark.parametrize("draw", DRAWINGS, ids=lambda draw: draw.__name__)
@@ -299,11 +300,12 @@ def test_readme_and_makefile_agree():
     assert in_readme == targets
 
 
-def test_readme_tells_how_long_each_notebook_takes():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert with_times(readme, notebooks()) == readme, "run make outputs"
-    for name in map(name_of, notebooks()):
-        assert re.search(rf"^\| \[{name}\]\(nbs/{name}.ipynb\) .*\| (\d+ s|\d+ min) \|$", readme, re.M), name
+def test_tables_tell_how_long_each_notebook_takes():
+    for path in notebooks():
+        table = (ROOT / ("CONTRIBUTING.md" if is_internal(path) else "README.md")).read_text(encoding="utf-8")
+        assert with_times(table, [path]) == table, "run make outputs"
+        name = name_of(path)
+        assert re.search(rf"^\| \[{name}\]\(nbs/{name}.ipynb\) .*\| (\d+ s|\d+ min) \|$", table, re.M), name
 
 
 def test_readme_names_what_exists():

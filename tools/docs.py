@@ -5,6 +5,7 @@ becomes the dialect of Sphinx and MyST. No cell is run.
 """
 import argparse
 import ast
+import base64
 import functools
 import importlib
 import inspect
@@ -318,10 +319,43 @@ def callouts(text):
 # The whole site.
 
 
-def home(pages):
+def thumbnail(path, folder):
+    "Write the picture of a lesson's cell with the tag `thumbnail` into a folder, and return what is on it in words."
+    [cell] = [cell for cell in read(path)["cells"] if "thumbnail" in cell["metadata"].get("tags", [])]
+    [picture] = [output["data"]["image/png"] for output in cell["outputs"] if "image/png" in output.get("data", {})]
+    folder.mkdir(exist_ok=True)
+    (folder / f"{path.stem}.png").write_bytes(base64.b64decode("".join(picture)))
+    return alternative(source(cell), "", path.stem.replace("_", " "))
+
+
+def cards(text, folder):
+    "README's table of the lessons as a grid of cards, each with a picture of its lesson."
+    def card(found):
+        name, question, _, reading, computing = (part.strip() for part in found.groups())
+        path = ROOT / "nbs" / f"{name}.ipynb"
+        title = re.search(r"^# (.*)", source(read(path)["cells"][0]))[1]
+        return (f"::::{{grid-item-card}} {name.split('_')[0]} · {title}\n:link: nbs/{name}\n:link-type: doc\n"
+                f":img-top: nbs/thumbnails/{name}.png\n:img-alt: {thumbnail(path, folder)}\n\n"
+                f"{question}\n\n:::{{card-footer}}\n{reading} to read · {computing} to run\n:::\n::::")
+
+    head = r"^\| lesson \|.*\n\|[ |-]+\n"
+    row = r"^\| \[(\w+)\]\(nbs/\w+\.ipynb\) \|(.*?)\|(.*?)\|(.*?)\|(.*?)\|$"
+    text, grids = re.subn(rf"{head}((?:\| \[.*\n)+)", r":::::{grid} 1 2 2 3\n:gutter: 3\n\n\1:::::\n", text, flags=re.M)
+    assert grids == 1, "README has no table of lessons any more"
+    return re.sub(row, card, text, flags=re.M)
+
+
+def buttons(text):
+    "README's line of two links, after its picture, as buttons."
+    line = re.compile(r"^\[([^]]+)\]\(([^)]+)\) · \[([^]]+)\]\(([^)]+)\)$", re.M)
+    return line.sub(r"[\1](\2){.button .main} [\3](\4){.button}", text)
+
+
+def home(pages, folder):
     "The home page: README, and after it the order of the pages."
     text = re.sub(r"^\[!\[.*\n", "", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.M)  # badges
-    text = rewrite_links(text, ROOT)
+    text = buttons(cards(rewrite_links(text, ROOT), folder))
+
     def order(internals):
         return "\n".join(f"nbs/{name_of(path)}" for path in pages if is_internal(path) == internals)
 
@@ -338,7 +372,7 @@ def lay_out(pages, folder):
     (folder / "docs").mkdir()
     for path, nb in pages:
         write(convert(path, nb), folder / "nbs" / f"{name_of(path)}.ipynb")
-    (folder / "index.md").write_text(home([path for path, _ in pages]), encoding="utf-8")
+    (folder / "index.md").write_text(home([path for path, _ in pages], folder / "nbs" / "thumbnails"), encoding="utf-8")
     for name in BESIDE:
         text = (ROOT / f"{name}.md").read_text(encoding="utf-8")
         text = re.sub(r'<a id="([^"]+)"></a>(\*\*.+?\*\*)', r"[\2]{#\1}", text)  # an anchor, as MyST writes it

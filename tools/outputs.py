@@ -2,7 +2,7 @@
 
 A notebook that was run here carries a seal: a hash of its code and its outputs. A test recomputes it, so outputs that
 were made in another way (with real faces, say), or before the code was changed, are not committed unnoticed. Beside it
-stands how long the notebook took: its head and README's table tell it.
+stands how long the notebook took: its head and the table of README or CONTRIBUTING tell it.
 """
 import argparse
 import hashlib
@@ -121,7 +121,7 @@ def remake(path):
 
 
 def with_times(text, nbs):
-    "README with the measured time in the last column of each notebook's line, and a lesson's minutes of reading before it."
+    "A page with the measured time in the last column of each notebook's line, and a lesson's minutes of reading before it."
     for path in nbs:
         nb = read(path)
         if seconds := nb["metadata"].get(PACKAGE, {}).get("seconds"):
@@ -144,7 +144,6 @@ def main():
     drawn, printed = run([sys.executable, "-c", f"from {PACKAGE}.data import find_root; find_root()"], ROOT, {}, 600)
     if not drawn:
         raise SystemExit(f"The sketch faces could not be drawn:\n{printed}")
-    readme = ROOT / "README.md"
     for path in notebooks():
         name = name_of(path)
         if args.names and not any(text.startswith(tuple(args.names)) for text in (name, path.stem)):
@@ -156,7 +155,8 @@ def main():
         print(f"{name}: running ...", end="", flush=True)
         remake(path)
         print(f" {read(path)['metadata'][PACKAGE]['seconds']} s")
-        readme.write_text(with_times(readme.read_text(encoding="utf-8"), [path]), encoding="utf-8")
+        table = ROOT / ("CONTRIBUTING.md" if is_internal(path) else "README.md")
+        table.write_text(with_times(table.read_text(encoding="utf-8"), [path]), encoding="utf-8")
         done[name] = state(read(path))
         DONE.write_text(json.dumps(done, indent=1))
 
