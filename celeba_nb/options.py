@@ -88,7 +88,12 @@ def recipe_options(
 class GroupedCommand(TyperCommand):
     "A command whose help lists its options by group."
 
-    def format_options(self, ctx, formatter):
+    def format_options(
+        self,
+        ctx,  # of click
+        formatter,  # of click, which takes the sections
+    ):
+        "Write a section for each group."
         groups = defaultdict(list)
         for parameter in self.get_params(ctx):
             if (record := parameter.get_help_record(ctx)) is not None:

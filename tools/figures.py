@@ -57,15 +57,21 @@ def body(function):
     return function.body[1:] if ast.get_docstring(function) else function.body
 
 
+@cache
+def options(folder):
+    "The names of options with a help text, in all modules of a folder: commands share them."
+    texts = [path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py"))]
+    return {name for text in texts for name in re.findall(r"^(\w+) = (?:Annotated\[.*help=|_option\()", text, re.M)}
+
+
 def undocumented(node, path):
     "What a public definition lacks: its docstring, and for each parameter or field a comment on its line."
     lines = Path(path).read_text(encoding="utf-8").splitlines()
     missing = [] if ast.get_docstring(node) else ["no docstring"]
-    options = re.findall(r"^(\w+) = (?:Annotated\[.*help=|_option\()", "\n".join(lines), re.M)  # with a help text
 
     def said(part):
         text = "\n".join(lines[part.lineno - 1 : part.end_lineno])
-        return "  # " in text or "help=" in text or getattr(part.annotation, "id", None) in options
+        return "  # " in text or "help=" in text or getattr(part.annotation, "id", None) in options(Path(path).parent)
 
     def parameters(function):
         args = function.args
