@@ -31,7 +31,8 @@ nitpicky = True  # a name without a definition is a warning, and warnings are er
 nitpick_ignore_regex = [("py:class", ".*")]  # the types in a signature belong to Python and PyTorch
 
 html_theme = "furo"
-html_title = project
+html_title = f"{project} {release}"
+html_short_title = project
 html_baseurl = package["project"]["urls"]["Documentation"].rstrip("/") + "/"
 html_static_path = [str(ROOT / "docs" / "_static")]
 html_css_files = ["site.css"]
@@ -45,7 +46,7 @@ html_math_renderer = "mathml"
 html_theme_options = {"source_view_link": f"{repository}/{{filename}}"}
 add_module_names = False
 python_display_short_literal_types = True
-toc_object_entries_show_parents = "hide"
+toc_object_entries = False  # a page's list of contents has headings only; the names are in the index and the search
 
 
 def mathml(self, node):

@@ -267,6 +267,19 @@ def title_cell(cell, path, module):
     return "\n\n".join([*lines, f"*{front['description']}*"] if front.get("description") else lines)
 
 
+def fold(cell, documented):
+    "What a folded cell is called on the page; None: the cell is shown."
+    text = source(cell)
+    if documented and re.search(r"^#\| *exports\b", text, re.M):
+        return f"Source of {', '.join(documented)}"
+    kinds = {type(node) for node in ast.parse(python_of(text)).body}
+    if kinds == {ast.Assert}:
+        return "✓ checked"
+    if "hide-input" not in cell["metadata"].get("tags", []):
+        return None
+    return "Imports" if kinds & {ast.Import, ast.ImportFrom} else "More code"
+
+
 def convert(path, nb):
     "A page for MyST-NB from a notebook that nbdev has processed."
     module = module_of(read(path))
@@ -285,7 +298,7 @@ def convert(path, nb):
             inside = "." in found[1]  # a method that grows a class by @patch: it stands with the class
             cell = markdown(cell, "" if inside else document(getattr(importlib.import_module(name), found[1]), name, found[1]))
         else:
-            said = "# Slow: not run for this page.\n" if "slow" in directives else ""
+            said, called = "# Slow: not run for this page.\n" if "slow" in directives else "", fold(cell, documented)
             cell["source"] = said + DIRECTIVE.sub("", text).strip("\n")
             tags = cell["metadata"].get("tags", [])
             cell["metadata"] = {"mystnb": {"image": {"alt": alternative(text, prose, section)}}, "tags": tags}
@@ -294,10 +307,9 @@ def convert(path, nb):
             if values:
                 places = [directive("data", value, [f":module: {PACKAGE}.{module}"], "") for value in values]
                 cells.append(markdown({"id": f"{cell['id']}-data"}, "\n\n".join(places)))
-            if documented and "exports" in directives:
+            if called:
                 cell["metadata"] |= {"tags": ["hide-input"]}
-                cell["metadata"]["mystnb"] |= {"code_prompt_show": f"Source of {', '.join(documented)}",
-                                               "code_prompt_hide": f"Source of {', '.join(documented)}"}
+                cell["metadata"]["mystnb"] |= {"code_prompt_show": called, "code_prompt_hide": called}
             documented = []
         if source(cell).strip() and not source(cell).startswith("<!-- WARNING"):
             cells.append(cell)
