@@ -65,6 +65,10 @@ def test_the_very_edge_is_allowed(changes):
     assert {name: getattr(Recipe(**changes), name) for name in changes} == changes
 
 
+def test_cycles_share_the_epochs_equally():
+    assert Recipe(epochs=6, cycles=2).cycle_epochs == 3 and Recipe(epochs=6).cycle_epochs == 6
+
+
 @pytest.mark.parametrize(("changes", "said"), [
     ({"epochs": 5, "cycles": 2}, "epochs must be a multiple of cycles (2), not 5"),
     ({"epochs": 10, "cycles": 2, "no_aug_epochs": 6}, "no_aug_epochs times cycles must be at most epochs (10), not 12"),

@@ -340,6 +340,12 @@ def test_a_network_from_a_record_leaves_the_random_numbers_alone(made):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_weights_of_a_different_network_are_refused(made):
+    wider = replace(made.run, recipe=replace(made.run.recipe, model_args=made.run.recipe.model_args | {"hidden": 9}))
+    with pytest.raises(TrainingError, match="its weights don't fit celeba_nb.model.AttributeCNN"):
+        wider.net()
+
+
 def test_a_record_with_pretrained_weights_needs_no_download(tmp_path, monkeypatch):
     torch.manual_seed(0)
     arguments = {"name": "mobilenet_v3_small", "weights": "DEFAULT"}
