@@ -2,7 +2,7 @@
 #   make study            the four methods, several seeds, the table and the verdicts
 #   make test             notebooks, tests, hygiene
 #   make faults           kill, fill, damage, deceive: the long version of these tests, and the figures of docs/faults.md
-#   make lab              JupyterLab, with the tour
+#   make lab              JupyterLab, with the tour, in your copy of the course (lab/)
 #   make docs             the site in docs/_build/html, from the same notebooks
 #   make outputs          run the notebooks from top to bottom and keep their outputs (sketch faces only)
 #   make lessons-real     run the lessons on the real faces of CELEBA_ROOT: seconds, accuracy; nothing is kept
@@ -46,7 +46,7 @@ faults: .venv/ready-dev
 	@CELEBA_NB_FAULTS=full $(bin)/python -m pytest tests/test_faults.py tests/test_fuzz.py tests/test_security.py $(FAULTS)
 
 lab: .venv/ready-dev
-	$(bin)/jupyter lab nbs/00_tour.ipynb $(LAB)
+	@$(bin)/python -m tools.lab $(LAB)
 
 docs: .venv/ready-docs
 	@$(bin)/python -m tools.docs $(DOCS)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.test_packaging import link_distributions
+from tools.lab import copy_course
 from tools.launch import head, links, words
 from tools.notebooks import PACKAGE, REPOSITORY, ROOT, copy_project, notebooks, read, run, source
 
@@ -98,3 +99,36 @@ def test_binder_installs_what_the_notebooks_need():
     extras = re.search(r"'\.\[(.*)\]'", script.read_text())[1].split(",")
     planned = re.search(r"'\.\[(dev,docs,.*)\]'", (ROOT / "Makefile").read_text())[1].split(",")
     assert {*extras, "docs"} == {*planned}
+
+
+# JupyterLab, with a copy of the course.
+
+
+def test_a_learners_changes_are_kept_and_the_rest_follows_the_course(tmp_path):
+    course, lab = tmp_path / "course", tmp_path / "lab"
+    (course / "nbs" / "results").mkdir(parents=True)
+    (course / "docs").mkdir()
+    lab.mkdir()
+    names = ["README.md", "CONTRIBUTING.md", "nbs/a.ipynb", "nbs/b.ipynb", "nbs/results/t.csv", "docs/glossary.md", "nbs/.hidden"]
+    for name in names:
+        (course / name).write_text("first")
+    assert copy_course(lab, course) == []
+    assert sorted(path.relative_to(lab).as_posix() for path in lab.rglob("*") if path.is_file()) == sorted(
+        [*(name for name in names if ".hidden" not in name), ".copied.json"])
+    (lab / "nbs/a.ipynb").write_text("mine")
+    assert copy_course(lab, course) == [] and (lab / "nbs/a.ipynb").read_text() == "mine"
+    for name in names:
+        (course / name).write_text("second")
+    for _ in range(2):  # it is said each time
+        assert copy_course(lab, course) == ["nbs/a.ipynb"]
+        assert (lab / "nbs/a.ipynb").read_text() == "mine" and (lab / "nbs/b.ipynb").read_text() == "second"
+    (lab / "nbs/a.ipynb").unlink()
+    assert copy_course(lab, course) == [] and (lab / "nbs/a.ipynb").read_text() == "second"
+
+
+def test_the_copy_has_what_the_lessons_link_to(tmp_path):
+    copy_course(tmp_path)
+    for path in (tmp_path / "nbs").glob("*.ipynb"):
+        text = "".join(source(cell) for cell in read(path)["cells"] if cell["cell_type"] == "markdown")
+        for target in re.findall(r"\]\((?!\w+:|#)([^)#\s]+)", text):
+            assert (path.parent / target).exists() or not target.endswith((".ipynb", ".md", ".svg", ".csv")), f"{path.name}: {target}"

@@ -57,18 +57,20 @@ def head(path, nb):
              "source": cell.strip().splitlines(True)}]
 
 
-def only_imports(cell):
-    "Does a cell only import?"
+def only_sets_up(cell):
+    "Does a cell only import, and call what sets up the page, such as `use_style()`?"
     if cell["cell_type"] == "markdown":
         return False
     body = ast.parse(python_of(source(cell))).body
-    return bool(body) and all(isinstance(node, ast.Import | ast.ImportFrom) for node in body)
+    imports = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
+    calls = [node for node in body if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)]
+    return bool(imports) and len(imports) + len(calls) == len(body)
 
 
 def with_head(path, nb):
     "The notebook with its head as it should be, and its imports folded."
     rest = [cell for cell in nb["cells"][1:] if not cell.get("id", "").startswith("launch-")]
-    rest = [cell | {"metadata": FOLDED} if only_imports(cell) else cell for cell in rest]
+    rest = [cell | {"metadata": FOLDED} if only_sets_up(cell) else cell for cell in rest]
     return nb | {"cells": [nb["cells"][0], *head(path, nb), *rest]}
 
 
