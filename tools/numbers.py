@@ -178,8 +178,9 @@ def augment():
                  f"({points(mixup.mean)}, {between(mixup, sign=False)}) {plural(flip, mixup)}")
     yield page, (f"The shift ({points(few['shift'].mean)}), the chain of three ({points(few[three].mean)}) and of four "
                  f"({points(few[four].mean)}) {plural(few['shift'], few[three], few[four])}")
-    unknown = sum(row.verdict not in ("helps", "hurts") for row in few.values())
-    yield page, f"For the other {WORDS[unknown]} there is no verdict"
+    torn = [name for name, row in few.items() if row.verdict == "signs disagree"]
+    unseen = sum(row.verdict == "no difference seen" for row in few.values())
+    yield page, f"For {' and '.join(torn)} the signs disagree; for the other {WORDS[unseen]} no difference is seen"
     flip, shown = many["flip"], "something" if any(row.verdict == "helps" for row in many.values()) else "nothing"
     yield page, f"{flip.n} paired seeds**: {shown} is shown to help (flip {points(flip.mean)}, {between(flip, sign=False)})"
     yield page, (f"Affine ({points(many['affine'].mean)}), TrivialAugment ({points(many['trivial'].mean)}) and the chain of "
