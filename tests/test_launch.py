@@ -131,4 +131,5 @@ def test_the_copy_has_what_the_lessons_link_to(tmp_path):
     for path in (tmp_path / "nbs").glob("*.ipynb"):
         text = "".join(source(cell) for cell in read(path)["cells"] if cell["cell_type"] == "markdown")
         for target in re.findall(r"\]\((?!\w+:|#)([^)#\s]+)", text):
-            assert (path.parent / target).exists() or not target.endswith((".ipynb", ".md", ".svg", ".csv")), f"{path.name}: {target}"
+            there = (path.parent / target).exists() or not target.endswith((".ipynb", ".md", ".svg", ".csv"))
+            assert there, f"{path.name}: {target}"
