@@ -1,4 +1,4 @@
-"""Where does the time go, and what can be had without changing the answer?
+"""Where does the time go, and how much faster can it be with the same answer?
 
 Docs: https://celeba-nb.github.io/celeba_nb/speed.html.md"""
 
