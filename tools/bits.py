@@ -1,9 +1,9 @@
 """Train small runs of every kind and write a JSON of hashes; compare two of them, to see whether a change moved a bit.
 
-    python tools/bits.py make before.json [--celeba "$CELEBA_ROOT"] [--only NAME]
+    python -m tools.bits make before.json [--celeba "$CELEBA_ROOT"] [--only NAME]
     ... change the code ...
-    python tools/bits.py make after.json
-    python tools/bits.py compare before.json after.json
+    python -m tools.bits make after.json
+    python -m tools.bits compare before.json after.json
 
 Both must be made on one machine, with as many threads (set OMP_NUM_THREADS=1). `make` draws its sketch faces once, into
 the folder that --faces names, and takes some minutes. For each variant, the weights (in the order of the state_dict, and as
