@@ -23,6 +23,7 @@ from celeba_nb.console import (
     AllowModules,
     JsonFile,
     OutFolder,
+    PathsGroup,
     Root,
     RunFolder,
     one_line_errors,
@@ -36,8 +37,8 @@ from .options import ALL_IMAGES, GroupedCommand, recipe_from_options, recipe_opt
 from .recipe import RECIPES, Recipe, check_names
 
 # %% ../nbs/internals/cli.ipynb #e001c140
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
-                  context_settings={"help_option_names": ["-h", "--help"]},
+app = typer.Typer(cls=PathsGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                  rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]},
                   help="Facial attributes on CelebA: draw sketch faces, train, evaluate, ask about photos, and run the study.")
 
 
@@ -127,7 +128,7 @@ def study_command(
 
     Example: celeba-nb study --root ~/celeba --seeds 16 --out runs/study --json study.json
     """
-    with one_line_errors(f"Finished runs are kept in {out}; run the same command to continue."):
+    with one_line_errors(f"Finished runs are kept in {out}; run the same command to continue.", json_file):
         check_names(recipe_from_options(choices), allow)
         keep_memory()  # this process belongs to the command
         from celeba_nb.study import Study, study_recipes
@@ -180,7 +181,7 @@ def verdict_command(
 
     With the outcome of each test image: celeba-nb verdict runs.csv --items images.csv
     """
-    with one_line_errors("Nothing was written."):
+    with one_line_errors("Nothing was written.", json_file, picture):
         from celeba_nb.compare import verdict
         from celeba_nb.style import render
         from celeba_nb.tables import read_csv
@@ -225,7 +226,7 @@ def train_command(
 
     Example: celeba-nb train --root ~/celeba --recipe best-1k --out runs/best
     """
-    with one_line_errors(f"The last checkpoint is kept beside {out}; run the same command to continue."):
+    with one_line_errors(f"The last checkpoint is kept beside {out}; run the same command to continue.", json_file):
         wanted = recipe_from_options(choices, recipe)
         check_names(wanted, allow)
         keep_memory()  # this process belongs to the command
@@ -255,7 +256,7 @@ def evaluate_command(
 
     Example: celeba-nb evaluate runs/model --root ~/celeba --split test --json test.json
     """
-    with one_line_errors("Nothing was changed."):
+    with one_line_errors("Nothing was changed.", json_file):
         from celeba_nb.run import load
         from celeba_nb.training import evaluate
 
@@ -313,7 +314,7 @@ def predict_command(
 
     Example: celeba-nb predict me.jpg friends.png --model runs/model --json answers.json
     """
-    with one_line_errors("Nothing was written."), warnings.catch_warnings(record=True) as caught:
+    with one_line_errors("Nothing was written.", json_file), warnings.catch_warnings(record=True) as caught:
         from celeba_nb.run import load
 
         warnings.simplefilter("always", UserWarning)
@@ -343,7 +344,7 @@ def export_command(
 
     Example: celeba-nb export runs/model --out model.onnx
     """
-    with one_line_errors("Nothing was written."):
+    with one_line_errors("Nothing was written.", out):
         from celeba_nb.export import export_onnx
         from celeba_nb.run import load
 
@@ -373,7 +374,7 @@ def reproduce_command(
 
     Example: celeba-nb reproduce runs/model --root ~/celeba
     """
-    with one_line_errors("Nothing was changed."):
+    with one_line_errors("Nothing was changed.", json_file):
         from celeba_nb.run import load
         from celeba_nb.training import changes_since, reproduce
 
@@ -401,7 +402,7 @@ def report_command(
 
     Example: celeba-nb report runs/model --out report.html
     """
-    with one_line_errors("The page was not written."):
+    with one_line_errors("The page was not written.", out):
         from celeba_nb.report import write_report
 
         labels = None if root is None else open_labels(root)
@@ -477,7 +478,7 @@ def bench_command(
 
     Example: celeba-nb bench --root ~/celeba --peers naive,fastai --json bench.json
     """
-    with one_line_errors("Nothing was written."):
+    with one_line_errors("Nothing was written.", json_file):
         from celeba_nb.benchmark import bench
         from celeba_nb.data import find_root
 
