@@ -29,6 +29,7 @@ from celeba_nb.console import (
     one_line_errors,
     open_labels,
     records,
+    show_error,
     write_file,
     write_json,
 )
@@ -287,7 +288,7 @@ def photo_answer(
 def _show_answer(answer):
     "Print what was found in a photo; an error goes to standard error."
     if answer["error"]:
-        return typer.echo(f"Error: {answer['error']}", err=True)
+        return show_error(answer["error"])
     if not answer["faces"]:
         return typer.echo(f"{answer['photo']}: no face found")
     for number, face in enumerate(answer["faces"], 1):

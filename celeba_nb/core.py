@@ -7,17 +7,19 @@ Docs: https://celeba-nb.github.io/celeba_nb/internals/core.html.md"""
 # %% auto #0
 __all__ = ['ATTRIBUTES', 'IMAGE_SIZE', 'LOG_SECONDS', 'LOG_LINE', 'DataError', 'TrainingError', 'DamagedError', 'WriteError',
            'printable', 'expand', 'writing', 'reading', 'check_size', 'temporary_path', 'is_standard_output',
-           'flush_or_give_up', 'write_atomically', 'check_output', 'check_folder', 'cache_folder', 'run_lock',
-           'import_object', 'is_watched', 'progress_bar', 'keep_memory', 'give_back_memory']
+           'printing', 'standard_output', 'write_atomically', 'check_output', 'check_folder', 'cache_folder',
+           'run_lock', 'import_object', 'is_watched', 'progress_bar', 'keep_memory', 'give_back_memory']
 
 # %% ../nbs/internals/core.ipynb #215afdd9
 import ctypes
 import errno
 import hashlib
 import importlib
+import io
 import os
 import re
 import shutil
+import stat
 import sys
 import tempfile
 import warnings
@@ -161,11 +163,13 @@ def _is_special(path):
     return path.exists() and not path.is_file() and not path.is_dir()
 
 # %% ../nbs/internals/core.ipynb #write-atomically
-def flush_or_give_up(
-    stream,  # a text file such as sys.stdout
+@contextmanager
+def printing(
+    stream,  # a text file such as sys.stdout, to which the `with` block writes
 ):  # WriteError if it can't be written; then what is written to it later is lost
-    "Write what a stream has buffered."
+    "Write what a stream has buffered when the block ends."
     try:
+        yield
         stream.flush()
     except BrokenPipeError:  # the program that reads has ended, as `head` does; nobody needs to know
         raise
@@ -176,6 +180,11 @@ def flush_or_give_up(
                          "again.") from None
 
 
+def standard_output():  # a text file
+    "Return the file for results that were asked for with `-`; the command line diverts what is printed."
+    return getattr(sys.stdout, "standard_output", sys.stdout)
+
+
 def _write_stream(path, write):
     "Write a result to standard output, a device or a pipe."
     with tempfile.TemporaryDirectory() as folder:
@@ -184,9 +193,8 @@ def _write_stream(path, write):
         if not is_standard_output(path):
             with _open_special(path) as stream:
                 return stream.write(file.read_bytes())
-        stream = getattr(sys.stdout, "standard_output", sys.stdout)  # the command line diverts what is printed
-        stream.buffer.write(file.read_bytes())
-        flush_or_give_up(stream)
+        with printing(standard_output()):
+            standard_output().buffer.write(file.read_bytes())
 
 
 def write_atomically(
@@ -208,10 +216,18 @@ def _try_to_write(path):
     missing, there = [path.name], path.parent
     while not there.exists():
         missing, there = [there.name, *missing], there.parent
-    with writing(path), tempfile.TemporaryDirectory(prefix=".", dir=there) as folder:
+    with tempfile.TemporaryDirectory(prefix=".", dir=there) as folder:
         file = Path(folder, *missing)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(bytes(4096))
+
+
+def _try_device(stream):
+    "Write a line break to a device, before the result: a full one refuses it. A terminal would show it."
+    with suppress(io.UnsupportedOperation, AttributeError):  # not a file of the system
+        number = stream.fileno()
+        if stat.S_ISCHR(os.fstat(number).st_mode) and not os.isatty(number):
+            os.write(number, b"\n")
 
 
 def check_output(
@@ -219,7 +235,8 @@ def check_output(
 ):  # WriteError
     "Refuse a path for a result that can't be written, before the work begins."
     if is_standard_output(path):
-        return
+        with printing(standard_output()):
+            return _try_device(standard_output())
     with writing(path):
         if path.is_dir():
             raise WriteError(f"{path}: this is a folder; name a file in it")
@@ -231,7 +248,8 @@ def check_output(
         if not _is_special(path):
             _try_to_write(Path(os.path.realpath(path)))
         elif not path.is_fifo():  # a pipe is opened once only: its reader ends when it is closed
-            _open_special(path).close()
+            with _open_special(path) as stream:
+                _try_device(stream)
 
 
 def check_folder(
