@@ -113,9 +113,9 @@ def reading(
 def check_size(
     path: Path,  # of a file; an OSError if it is missing
     largest: int,  # bytes
-):  # DamagedError if it is not a regular file, or is larger
+):  # DamagedError if it is a device or a pipe, or is larger
     "Refuse a file that shouldn't be read."
-    if not path.is_file() and path.exists():
+    if path.exists() and not path.is_file() and not path.is_dir():
         raise DamagedError(f"{path}: this is not a regular file, so it isn't read")
     if (size := path.stat().st_size) > largest:
         raise DamagedError(f"{path}: {size:,} bytes, more than the {largest:,} that such a file may have")

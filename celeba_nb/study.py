@@ -178,8 +178,10 @@ def runs_at_once(
 ) -> int | None:  # None: as the user has configured joblib
     "Choose how many runs to make at the same time."
     backend, jobs = get_active_backend()
-    if jobs not in (None, 1) or not isinstance(backend, BACKENDS["loky"]):
+    if jobs not in (None, 1) or not isinstance(backend, BACKENDS.get("loky", type(backend))):
         return None
+    if "loky" not in BACKENDS:  # joblib starts no processes here: JOBLIB_MULTIPROCESSING=0, or /dev/shm is read-only
+        return 1
     if any(recipe.device != "cpu" for recipe in recipes):
         return 1
     threads = max((recipe.threads for recipe in recipes), default=1)
