@@ -33,6 +33,7 @@ from .compare import draw_effects
 from celeba_nb.core import (
     DamagedError,
     TrainingError,
+    check_folder,
     give_back_memory,
     keep_memory,
     progress_bar,
@@ -210,6 +211,8 @@ def make_runs(
     done = find_runs(folder, plan, labels)
     missing = {key: recipe for key, recipe in plan.items() if key not in done}
     todo = {run_id(recipe, labels.fingerprint): recipe for recipe in missing.values()}  # two methods may be the same recipe
+    if todo:
+        check_folder(folder / next(iter(todo)))
     caches, jobs = make_caches(labels, todo.values(), progress), runs_at_once(list(todo.values()))
     told = os.getpid(), command_line()
     calls = [delayed(make_run)(recipe, caches[recipe.size], folder, weights, *told) for recipe in todo.values()]

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 
 from .batches import EVAL_BATCH_SIZE, make_batches
-from .checkpoint import Checkpoint, begun_choices, load_checkpoint
-from .core import DamagedError, TrainingError, check_folder, import_object, progress_bar, run_lock
+from .checkpoint import LARGEST_CHECKPOINT, Checkpoint, begun_choices, load_checkpoint
+from .core import DamagedError, TrainingError, check_folder, check_size, import_object, progress_bar, run_lock
 from .data import Batches, draw_rows
 from .device import MEMORY_FORMATS, is_here
 from .files import Labels
@@ -159,15 +159,17 @@ def take_folder(
 ) -> Path:  # where links lead to; TrainingError if other files are in it
     "Check the folder for a run, before the work begins."
     folder = Path(folder)
-    check_folder(folder)
-    if folder.is_symlink() or folder.name in ("", ".."):
-        folder = folder.resolve()
-    if folder == Path.cwd():
+    if folder.resolve() == Path.cwd():
         raise TrainingError(f"{folder} is the current folder, which can't be replaced: name a folder in it, such as "
                             f"{folder / 'model'}")
-    if not is_free(folder) and not (folder / "recipe.json").exists():
+    if is_free(folder) or not folder.is_dir():
+        check_folder(folder)
+    elif not (folder / "recipe.json").exists():
         raise TrainingError(f"{folder} has files in it, such as {min(path.name for path in folder.iterdir())}, but holds no run: "
                             "choose a new or an empty folder")
+    folder = folder.resolve() if folder.is_symlink() or folder.name in ("", "..") else folder
+    if (begun := checkpoint_path(folder)).exists():
+        check_size(begun, LARGEST_CHECKPOINT)
     return folder
 
 # %% ../nbs/internals/training.ipynb #04703c7f
