@@ -468,8 +468,8 @@ def _read_history(path):
     if list(history) != list(_HISTORY) or not all(kind.kind in "if" for kind in history.dtypes) \
             or not len(history) or history.iloc[-1].isna().any():
         raise ValueError(f"the history must have rows, the last without a gap, and numeric columns {', '.join(_HISTORY)}")
-    if (history.abs() > _LARGEST_NUMBER).any(axis=None) or not history["epoch"].is_monotonic_increasing:
-        raise ValueError("the history has numbers that can't be")
+    if (history.abs() > _LARGEST_NUMBER).any(axis=None) or (history["epoch"] != range(1, len(history) + 1)).any():
+        raise ValueError("the history must have a row for each epoch, and finite numbers")
     return history
 
 
