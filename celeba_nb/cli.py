@@ -481,10 +481,13 @@ def bench_command(
     """
     with one_line_errors("Nothing was written.", json_file):
         from celeba_nb.benchmark import bench
-        from celeba_nb.data import find_root
-
+        counts = {"train": train_images, "valid": valid_images, "test": test_images}
+        labels = open_labels(root)
+        for split, wanted in counts.items():
+            if wanted > (there := len(labels.rows(split))):
+                raise DataError(f"{labels.root} has {there:,} {split} images, not {wanted:,}: add --{split}-images {there}")
         sizes = {"train-images": train_images, "valid-images": valid_images, "test-images": test_images,
-                 "size": size, "epochs": epochs, "root": root or find_root()}
+                 "size": size, "epochs": epochs, "root": labels.root}
         options = [word for name, value in sizes.items() for word in (f"--{name}", str(value))]
         _show_bench(bench(["celeba_nb", *filter(None, peers.split(","))], options, repeats), json_file)
 

@@ -336,7 +336,8 @@ def _read_about(path):
                             "install a newer one")
     old = {"attributes": list(ATTRIBUTES), "prepared": _PREPARED, "files": list(FILES)} if about["format"] < FORMAT else {}
     about = old | dict.fromkeys(("kind", "temperature", "thresholds")) | about
-    for key, kind in {"recipe": dict, "data": str, "machine": dict, "attributes": list, "files": list}.items():
+    for key, kind in {"recipe": dict, "data": str, "machine": dict, "attributes": list, "files": list,
+                      "prepared": dict}.items():
         if not isinstance(about[key], kind):
             raise TypeError(f"{key} is {about[key]!r}")
     json.dumps(about, ensure_ascii=False).encode()  # a ValueError for half a character
