@@ -234,6 +234,19 @@ def test_no_such_home_folder(words, place):
         expand("~nobody-has-this-name/x")
 
 
+def test_the_variables_name_no_home_folder(monkeypatch):
+    from celeba_nb.data import find_root
+
+    monkeypatch.setenv("CELEBA_ROOT", "~nobody-has-this-name/x")
+    with pytest.raises(DataError, match="no home folder"):
+        find_root()
+    monkeypatch.setenv("CELEBA_NB_CACHE", "")
+    monkeypatch.setattr(core, "user_cache_path", lambda *args, **options: Path("~/x").expanduser())
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for a user who isn't in the list of users
+    with pytest.raises(DataError, match="Set CELEBA_NB_CACHE"):
+        cache_folder()
+
+
 # ---- the cache folder
 
 
