@@ -1,4 +1,5 @@
-# What a newcomer types. Each target sets up .venv when settings.ini, setup.py or pyproject.toml is newer than it.
+# What a newcomer types. Each target sets up .venv when settings.ini, setup.py or pyproject.toml is newer than it, or when
+# .venv was made in another folder: the programs in it would run the code over there.
 #   make study            the four methods, several seeds, the table and the verdicts
 #   make test             notebooks, tests, hygiene
 #   make faults           kill, fill, damage, deceive: the long version of these tests, and the figures of docs/faults.md
@@ -32,6 +33,10 @@ python_problem = $(or $(if $(shell command -v $(PYTHON)),,$(PYTHON) is missing: 
 $(shell $(PYTHON) tools/check_python.py $(oldest) 2>/dev/null || echo '$(PYTHON) does not run: install Python $(oldest) or newer'))
 git_problem = $(if $(shell command -v git),,git is missing: the tests ask it which files belong to the project)
 oldest = $(shell sed -n 's/^min_python *= *//p' settings.ini)
+# A stamp holds the path of the folder where it was made: "moved" where that was another one (older stamps are empty).
+one_word = $(subst $() ,?,$(1))
+moved = $(if $(filter-out $(call one_word,$(CURDIR)),$(call one_word,$(shell cat $(1) 2>/dev/null))),moved)
+clear = $(if $(filter moved,$^),--clear)
 stop_at = $(if $(strip $($(1))),$(error $(strip $($(1)))))
 
 .PHONY: study test faults lab docs outputs lessons-real bench figures numbers mutants lowest clean
@@ -76,35 +81,39 @@ clean:
 	rm -rf .venv build dist docs/_build *.egg-info .pytest_cache .ruff_cache
 	find celeba_nb tests tools -name __pycache__ -prune -exec rm -rf {} +
 
-# The stamps are touched last: a set-up that was interrupted is done again.
-.venv/ready: $(metadata)
+# A target without a file: what depends on it is always made.
+.PHONY: moved
+moved:
+
+# The stamps, which hold the folder's path, are written last: a set-up that was interrupted is done again.
+.venv/ready: $(metadata) $(call moved,.venv/ready)
 	$(call stop_at,python_problem)@echo "Setting up .venv with what celeba_nb needs (PyTorch is large: minutes, not seconds) ..."
-	@$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv $(clear) .venv
 	@$(bin)/python -m pip install -qq --disable-pip-version-check --editable .
-	@touch $@
+	@echo '$(CURDIR)' > $@
 
-.venv/ready-dev: $(metadata)
+.venv/ready-dev: $(metadata) $(call moved,.venv/ready)
 	$(call stop_at,python_problem)@echo "Setting up .venv with what notebooks and tests need (PyTorch is large: minutes, not seconds) ..."
-	@$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv $(clear) .venv
 	@$(bin)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,docs,scale,explain,photo,export]'
-	@touch .venv/ready .venv/ready-docs $@
+	@for stamp in .venv/ready .venv/ready-docs $@; do echo '$(CURDIR)' > $$stamp; done
 
-.venv/ready-docs: $(metadata)
+.venv/ready-docs: $(metadata) $(call moved,.venv/ready)
 	$(call stop_at,python_problem)@echo "Setting up .venv with what the site needs (PyTorch is large: minutes, not seconds) ..."
-	@$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv $(clear) .venv
 	@$(bin)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,docs]'
-	@touch .venv/ready $@
+	@for stamp in .venv/ready $@; do echo '$(CURDIR)' > $$stamp; done
 
-.venv/lowest/ready: $(metadata)
+.venv/lowest/ready: $(metadata) $(call moved,.venv/lowest/ready)
 	$(call stop_at,python_problem)@echo "Setting up .venv/lowest with the lowest versions that settings.ini allows (PyTorch is large) ..."
-	@$(PYTHON) -m venv .venv/lowest
+	@$(PYTHON) -m venv $(clear) .venv/lowest
 	@$(PYTHON) -m tools.lowest > .venv/lowest/constraints.txt
 	@.venv/lowest/bin/python -m pip install -qq --disable-pip-version-check --constraint .venv/lowest/constraints.txt \
 		--editable '.[scale,explain,photo,export]'
-	@touch $@
+	@echo '$(CURDIR)' > $@
 
-.venv/ready-bench: $(metadata)
+.venv/ready-bench: $(metadata) $(call moved,.venv/ready)
 	$(call stop_at,python_problem)@echo "Setting up .venv with what is compared (PyTorch is large: minutes, not seconds) ..."
-	@$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv $(clear) .venv
 	@$(bin)/python -m pip install -qq --disable-pip-version-check --editable '.[bench]'
-	@touch .venv/ready $@
+	@for stamp in .venv/ready $@; do echo '$(CURDIR)' > $$stamp; done

@@ -77,7 +77,8 @@ def run_backend(
             peak = _watch(process)
         if process.returncode:
             log.seek(0)
-            raise TrainingError(f"{backend} failed:\n{log.read()[-2000:]}")
+            last = [line for line in log.read()[-2000:].splitlines() if line.strip()][-1:]
+            raise TrainingError(f"{backend} failed: {last[0] if last else f'exit code {process.returncode}'}")
         return json.loads(answer.read_text()) | {"peak_mb": peak}
 
 # %% ../nbs/internals/benchmark.ipynb #0d9423ae

@@ -23,11 +23,13 @@ from celeba_nb.console import (
     AllowModules,
     JsonFile,
     OutFolder,
+    PathsGroup,
     Root,
     RunFolder,
     one_line_errors,
     open_labels,
     records,
+    show_error,
     write_file,
     write_json,
 )
@@ -36,8 +38,8 @@ from .options import ALL_IMAGES, GroupedCommand, recipe_from_options, recipe_opt
 from .recipe import RECIPES, Recipe, check_names
 
 # %% ../nbs/internals/cli.ipynb #e001c140
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
-                  context_settings={"help_option_names": ["-h", "--help"]},
+app = typer.Typer(cls=PathsGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                  rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]},
                   help="Facial attributes on CelebA: draw sketch faces, train, evaluate, ask about photos, and run the study.")
 
 
@@ -127,7 +129,7 @@ def study_command(
 
     Example: celeba-nb study --root ~/celeba --seeds 16 --out runs/study --json study.json
     """
-    with one_line_errors(f"Finished runs are kept in {out}; run the same command to continue."):
+    with one_line_errors(f"Finished runs are kept in {out}; run the same command to continue.", json_file):
         check_names(recipe_from_options(choices), allow)
         keep_memory()  # this process belongs to the command
         from celeba_nb.study import Study, study_recipes
@@ -180,7 +182,7 @@ def verdict_command(
 
     With the outcome of each test image: celeba-nb verdict runs.csv --items images.csv
     """
-    with one_line_errors("Nothing was written."):
+    with one_line_errors("Nothing was written.", json_file, picture):
         from celeba_nb.compare import verdict
         from celeba_nb.style import render
         from celeba_nb.tables import read_csv
@@ -225,7 +227,7 @@ def train_command(
 
     Example: celeba-nb train --root ~/celeba --recipe best-1k --out runs/best
     """
-    with one_line_errors(f"The last checkpoint is kept beside {out}; run the same command to continue."):
+    with one_line_errors(f"The last checkpoint is kept beside {out}; run the same command to continue.", json_file):
         wanted = recipe_from_options(choices, recipe)
         check_names(wanted, allow)
         keep_memory()  # this process belongs to the command
@@ -255,7 +257,7 @@ def evaluate_command(
 
     Example: celeba-nb evaluate runs/model --root ~/celeba --split test --json test.json
     """
-    with one_line_errors("Nothing was changed."):
+    with one_line_errors("Nothing was changed.", json_file):
         from celeba_nb.run import load
         from celeba_nb.training import evaluate
 
@@ -286,7 +288,7 @@ def photo_answer(
 def _show_answer(answer):
     "Print what was found in a photo; an error goes to standard error."
     if answer["error"]:
-        return typer.echo(f"Error: {answer['error']}", err=True)
+        return show_error(answer["error"])
     if not answer["faces"]:
         return typer.echo(f"{answer['photo']}: no face found")
     for number, face in enumerate(answer["faces"], 1):
@@ -313,7 +315,7 @@ def predict_command(
 
     Example: celeba-nb predict me.jpg friends.png --model runs/model --json answers.json
     """
-    with one_line_errors("Nothing was written."), warnings.catch_warnings(record=True) as caught:
+    with one_line_errors("Nothing was written.", json_file), warnings.catch_warnings(record=True) as caught:
         from celeba_nb.run import load
 
         warnings.simplefilter("always", UserWarning)
@@ -343,7 +345,7 @@ def export_command(
 
     Example: celeba-nb export runs/model --out model.onnx
     """
-    with one_line_errors("Nothing was written."):
+    with one_line_errors("Nothing was written.", out):
         from celeba_nb.export import export_onnx
         from celeba_nb.run import load
 
@@ -373,7 +375,7 @@ def reproduce_command(
 
     Example: celeba-nb reproduce runs/model --root ~/celeba
     """
-    with one_line_errors("Nothing was changed."):
+    with one_line_errors("Nothing was changed.", json_file):
         from celeba_nb.run import load
         from celeba_nb.training import changes_since, reproduce
 
@@ -401,7 +403,7 @@ def report_command(
 
     Example: celeba-nb report runs/model --out report.html
     """
-    with one_line_errors("The page was not written."):
+    with one_line_errors("The page was not written.", out):
         from celeba_nb.report import write_report
 
         labels = None if root is None else open_labels(root)
@@ -477,12 +479,15 @@ def bench_command(
 
     Example: celeba-nb bench --root ~/celeba --peers naive,fastai --json bench.json
     """
-    with one_line_errors("Nothing was written."):
+    with one_line_errors("Nothing was written.", json_file):
         from celeba_nb.benchmark import bench
-        from celeba_nb.data import find_root
-
+        counts = {"train": train_images, "valid": valid_images, "test": test_images}
+        labels = open_labels(root)
+        for split, wanted in counts.items():
+            if wanted > (there := len(labels.rows(split))):
+                raise DataError(f"{labels.root} has {there:,} {split} images, not {wanted:,}: add --{split}-images {there}")
         sizes = {"train-images": train_images, "valid-images": valid_images, "test-images": test_images,
-                 "size": size, "epochs": epochs, "root": root or find_root()}
+                 "size": size, "epochs": epochs, "root": labels.root}
         options = [word for name, value in sizes.items() for word in (f"--{name}", str(value))]
         _show_bench(bench(["celeba_nb", *filter(None, peers.split(","))], options, repeats), json_file)
 

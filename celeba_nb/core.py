@@ -6,16 +6,23 @@ Docs: https://celeba-nb.github.io/celeba_nb/internals/core.html.md"""
 
 # %% auto #0
 __all__ = ['ATTRIBUTES', 'IMAGE_SIZE', 'LOG_SECONDS', 'LOG_LINE', 'DataError', 'TrainingError', 'DamagedError', 'WriteError',
-           'writing', 'reading', 'write_atomically', 'cache_folder', 'run_lock', 'import_object', 'is_watched',
-           'progress_bar', 'keep_memory', 'give_back_memory']
+           'printable', 'expand', 'writing', 'reading', 'check_size', 'temporary_path', 'is_standard_output',
+           'printing', 'standard_output', 'write_atomically', 'check_output', 'check_folder', 'cache_folder',
+           'run_lock', 'import_object', 'is_watched', 'progress_bar', 'keep_memory', 'give_back_memory']
 
 # %% ../nbs/internals/core.ipynb #215afdd9
 import ctypes
+import errno
+import hashlib
 import importlib
+import io
 import os
 import re
 import shutil
+import stat
 import sys
+import tempfile
+import warnings
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -47,7 +54,36 @@ class DamagedError(TrainingError):
 class WriteError(OSError):
     "A file or folder can't be written: the message names it, says why and what to do."
 
+# %% ../nbs/internals/core.ipynb #printable
+def printable(
+    text,  # anything; its string is shown
+) -> str:  # one line
+    "Write control characters, and halves of characters, as escapes."
+    return "".join(char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode() for char in str(text))
+
+# %% ../nbs/internals/core.ipynb #expand
+def expand(
+    path: str | Path,  # that a user gave
+) -> Path:  # DataError if there is no such home folder
+    "Replace a leading ~ with the home folder."
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise DataError(f"{path}: there is no home folder for ~ here; write the whole path") from None
+
 # %% ../nbs/internals/core.ipynb #bf930678
+def _advice(path, error):
+    "Say what to do if a path can't be written."
+    if error.errno == errno.ENAMETOOLONG:
+        return "Choose a shorter name."
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "Allow more open files (ulimit -n 1024), and try again."
+    chosen = os.environ.get("CELEBA_NB_CACHE") or _user_cache()
+    if chosen is not None and Path(path).is_relative_to(os.path.expanduser(chosen)):
+        return "Make room there, or set CELEBA_NB_CACHE to a folder that you may write to, and try again."
+    return "Make room there, or choose a folder that you may write to, and try again."
+
+
 @contextmanager
 def writing(
     path: Path,  # of the file or folder that the `with` block writes
@@ -58,8 +94,7 @@ def writing(
     except WriteError:
         raise
     except OSError as error:
-        raise WriteError(f"{path}: can't be written ({error.strerror or error}). Make room there, or choose a folder that you "
-                         "may write to, and try again.") from error
+        raise WriteError(f"{path}: can't be written ({error.strerror or error}). {_advice(path, error)}") from error
 
 # %% ../nbs/internals/core.ipynb #reading01
 @contextmanager
@@ -74,54 +109,233 @@ def reading(
         raise TrainingError(f"{path}: can't be read ({reason}). It was left unchanged: make it readable, and try "
                             "again.") from error
 
+# %% ../nbs/internals/core.ipynb #check-size
+def check_size(
+    path: Path,  # of a file; an OSError if it is missing
+    largest: int,  # bytes
+):  # DamagedError if it is a device or a pipe, or is larger
+    "Refuse a file that shouldn't be read."
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise DamagedError(f"{path}: this is not a regular file, so it isn't read")
+    if (size := path.stat().st_size) > largest:
+        raise DamagedError(f"{path}: {size:,} bytes, more than the {largest:,} that such a file may have")
+
 # %% ../nbs/internals/core.ipynb #36f14dbd
+def _temporary_prefix(name):
+    "Return how the names of temporary folders for a path of this name begin."
+    short = len(os.fsencode(name)) < 200
+    return f".{name if short else hashlib.blake2b(os.fsencode(name), digest_size=16).hexdigest()}."
+
+
+@contextmanager
+def temporary_path(
+    path: Path,  # whose folder exists
+):  # a path of the same name, in a new folder beside it that only this user can enter
+    "Give a path for an unfinished file or folder, and remove what is left there in the end."
+    folder = tempfile.mkdtemp(prefix=_temporary_prefix(path.name), suffix=".tmp", dir=path.parent)
+    try:
+        yield Path(folder) / path.name
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+# %% ../nbs/internals/core.ipynb #special
+def is_standard_output(
+    path: str | Path,  # that a user gave for a result
+) -> bool:
+    "Return whether a path stands for standard output."
+    return str(path) in ("-", "/dev/stdout")
+
+
+def _open_special(path):
+    "Open a device or a pipe for writing; nothing is created or cut off."
+    try:
+        number = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise WriteError(f"{path}: no program reads from this pipe; start the one that reads first") from None
+        raise
+    os.set_blocking(number, True)
+    return open(number, "wb")
+
+
+def _is_special(path):
+    "Return whether a path is a device or a pipe."
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+# %% ../nbs/internals/core.ipynb #write-atomically
+@contextmanager
+def printing(
+    stream,  # a text file such as sys.stdout, to which the `with` block writes
+):  # WriteError if it can't be written; then what is written to it later is lost
+    "Write what a stream has buffered when the block ends."
+    try:
+        yield
+        stream.flush()
+    except BrokenPipeError:  # the program that reads has ended, as `head` does; nobody needs to know
+        raise
+    except OSError as error:
+        with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:  # else Python tries again when it ends
+            os.dup2(nowhere.fileno(), stream.fileno())
+        raise WriteError(f"standard output: can't be written ({error.strerror or error}). Make room there, and try "
+                         "again.") from None
+
+
+def standard_output():  # a text file
+    "Return the file for results that were asked for with `-`; the command line diverts what is printed."
+    return getattr(sys.stdout, "standard_output", sys.stdout)
+
+
+def _write_stream(path, write):
+    "Write a result to standard output, a device or a pipe."
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / (path.name or "result")
+        write(file)
+        if not is_standard_output(path):
+            with _open_special(path) as stream:
+                return stream.write(file.read_bytes())
+        with printing(standard_output()):
+            standard_output().buffer.write(file.read_bytes())
+
+
 def write_atomically(
-    path: Path,  # of the file
+    path: Path,  # of the file; "-": standard output; a link is followed; a device or a pipe is written to
     write,  # function that writes the new file to the path it is given, in a temporary folder
 ):  # WriteError if that fails
     "Write a file so that its path always holds either the old file or the complete new one."
-    folder = path.with_name(f".{path.name}.{os.getpid()}")
     with writing(path):
-        try:
-            folder.mkdir(exist_ok=True)
-            write(folder / path.name)
-            os.replace(folder / path.name, path)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        if is_standard_output(path) or _is_special(path):
+            return _write_stream(path, write)
+        path = Path(os.path.realpath(path))
+        with temporary_path(path) as file:
+            write(file)
+            os.replace(file, path)
+
+# %% ../nbs/internals/core.ipynb #check-output
+def _try_to_write(path):
+    "Write a file or folder of this name, in folders that may not exist yet, and remove all of it again."
+    missing, there = [path.name], path.parent
+    while not there.exists():
+        missing, there = [there.name, *missing], there.parent
+    with tempfile.TemporaryDirectory(prefix=".", dir=there) as folder:
+        file = Path(folder, *missing)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(bytes(4096))
+
+
+def _try_device(stream):
+    "Write a line break to a device, before the result: a full one refuses it. A terminal would show it."
+    with suppress(io.UnsupportedOperation, AttributeError):  # not a file of the system
+        number = stream.fileno()
+        if stat.S_ISCHR(os.fstat(number).st_mode) and not os.isatty(number):
+            os.write(number, b"\n")
+
+
+def check_output(
+    path: Path,  # of a file to be written
+):  # WriteError
+    "Refuse a path for a result that can't be written, before the work begins."
+    if is_standard_output(path):
+        with printing(standard_output()):
+            return _try_device(standard_output())
+    with writing(path):
+        if path.is_dir():
+            raise WriteError(f"{path}: this is a folder; name a file in it")
+        if path.is_symlink() and not path.exists():
+            raise WriteError(f"{path}: this link leads to {os.readlink(path)}, which is not there; remove the link, or choose "
+                             "another name")
+        if path.is_block_device() or path.is_socket():
+            raise WriteError(f"{path}: this is not a file; choose another name")
+        if not _is_special(path):
+            _try_to_write(Path(os.path.realpath(path)))
+        elif not path.is_fifo():  # a pipe is opened once only: its reader ends when it is closed
+            with _open_special(path) as stream:
+                _try_device(stream)
+
+
+def check_folder(
+    folder: Path,  # to be written, with files beside it
+):  # WriteError
+    "Refuse a folder for a result that can't be written, before the work begins."
+    with writing(folder):
+        if folder.is_symlink() and not folder.exists():
+            raise WriteError(f"{folder}: this link leads to {os.readlink(folder)}, which is not there; remove the link, or "
+                             "choose another folder")
+        if folder.exists() and not folder.is_dir():
+            raise WriteError(f"{folder}: this is not a folder; choose another name")
+        _try_to_write(folder.with_name(f".{folder.name}.checkpoint.safetensors"))
 
 # %% ../nbs/internals/core.ipynb #1218575e
-def cache_folder() -> Path:  # may not exist yet; DataError if the user has no home folder
+def _user_cache():
+    "Return the package's folder in the user's cache folder; None without a home folder."
+    with suppress(RuntimeError):  # platformdirs finds no home folder
+        return user_cache_path("celeba_nb", appauthor=False, opinion=False)
+
+
+def _check_owner(folder):
+    "Refuse a folder that another user may have filled."
+    if not hasattr(os, "geteuid") or not folder.exists():
+        return
+    about = folder.stat()
+    if about.st_uid not in (os.geteuid(), 0):
+        raise DataError(f"{folder}: this cache belongs to another user. Set CELEBA_NB_CACHE to a folder of your own.")
+    if about.st_mode & 0o002:
+        raise DataError(f"{folder}: every user may write to this cache. Forbid it (chmod o-w), or set CELEBA_NB_CACHE to a "
+                        "folder of your own.")
+
+
+def cache_folder() -> Path:  # may not exist yet; DataError if the user has no home folder, or the folder isn't to be trusted
     "Return the folder for files that can be made again: $CELEBA_NB_CACHE, else `celeba_nb` in the user's cache folder."
-    chosen = os.environ.get("CELEBA_NB_CACHE") or user_cache_path("celeba_nb", appauthor=False, opinion=False)
+    chosen = os.environ.get("CELEBA_NB_CACHE") or _user_cache()
     try:
-        return Path(chosen).expanduser()
+        folder = Path(chosen or "~").expanduser()
     except RuntimeError:  # no home folder to replace ~ with
-        raise DataError(f"{chosen}: there is no home folder here. Set CELEBA_NB_CACHE to a folder for cached files.") from None
+        folder = None
+    if folder is None or chosen is None:
+        raise DataError(f"{chosen or '~'}: there is no home folder here. Set CELEBA_NB_CACHE to a folder for cached files.")
+    for part in (folder, folder / "images"):
+        _check_owner(part)
+    return folder
 
 # %% ../nbs/internals/core.ipynb #7ff6b4e6
 def _remove_leftovers(folder):
     "Remove the unfinished files that killed processes left beside a run's folder."
-    left = re.compile(rf"\.{re.escape(folder.name)}(\.checkpoint\.safetensors)?\.[0-9]+")
+    parts = [re.escape(_temporary_prefix(folder.name + part)) for part in ("", ".checkpoint.safetensors")]
+    left = re.compile(rf"({'|'.join(parts)})([0-9]+|[a-z0-9_]{{8}}\.tmp)")  # earlier versions: the number of the process
     for path in folder.parent.iterdir():
         if left.fullmatch(path.name):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 # %% ../nbs/internals/core.ipynb #5c7dbd14
+_NO_LOCKS = {errno.ENOLCK, errno.EIO, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}  # from a disk without locks
+
+
+def _acquire(lock, folder, wait):
+    "Acquire the lock of a run; on a disk that has no locks, warn."
+    from filelock import Timeout
+
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        raise TrainingError(f"another process is at work on {folder}: wait for it, or choose another folder") from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        warnings.warn(f"{folder.parent}: this disk has no locks ({error.strerror}), so two processes could make the same run; "
+                      "start one at a time, or choose a folder on another disk.", stacklevel=4)
+
+
 @contextmanager
 def run_lock(
     folder: Path,  # of a run
     wait: bool = False,  # until another process has released the lock
 ):  # TrainingError if another process holds the lock and `wait` is False
     "Prevent other processes from making the same run."
-    from filelock import FileLock, Timeout  # imported here, since the command line's --help doesn't need it
+    from filelock import FileLock  # imported here, since the command line's --help doesn't need it
 
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=-1 if wait else 0)
-        except Timeout:
-            raise TrainingError(f"another process is at work on {folder}: wait for it, or choose another folder") from None
+        _acquire(lock, folder, wait)
         _remove_leftovers(folder)
     try:
         yield

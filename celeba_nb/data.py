@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from tqdm.utils import CallbackIOWrapper
 
 from . import drawing, sketch
-from .core import DataError, cache_folder, progress_bar, writing
+from .core import DataError, cache_folder, expand, progress_bar, writing
 from .files import Labels, _open_parquet
 from .images import ImageCache, list_decoded, normalize
 from .sketch import make_sketch
@@ -54,9 +54,10 @@ def find_root() -> Path:  # a folder for `read_celeba`; DataError if CELEBA_ROOT
     chosen = os.environ.get("CELEBA_ROOT")
     if not chosen:
         return _sketch_root(cache_folder())
-    if not Path(chosen).expanduser().is_dir():
+    root = expand(chosen)
+    if not root.is_dir():
         raise DataError(f"CELEBA_ROOT is {chosen}, which is not a folder. Correct it, or unset it to use sketch faces.")
-    return Path(chosen).expanduser()
+    return root
 
 # %% ../nbs/internals/data.ipynb #list-cache
 def _drawn_faces(path):

@@ -89,7 +89,7 @@ def export_onnx(
     def write(file):
         nonlocal off
         _write_onnx(net, two, file, {"attributes": json.dumps(run.attributes), "resize": RESIZE, "run": run.id})
-        if (off := _compare_onnx(file, net, seven)) > _TOLERANCE:
+        if not (off := _compare_onnx(file, net, seven)) <= _TOLERANCE:  # nor if it is NaN
             raise TrainingError(f"{path}: onnxruntime's probabilities differ by up to {off:.2g}: the file is not kept")
 
     try:

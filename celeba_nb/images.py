@@ -15,6 +15,7 @@ import io
 import json
 import math
 import os
+import secrets
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -212,11 +213,11 @@ def _part_name(rows):
 def _write_part(folder, labels, rows, size, progress):
     "Decode some images into a file (header, rows, images), which gets its name when it is complete."
     path = folder / _part_name(rows)
-    unfinished = path.with_suffix(".unfinished")
+    unfinished = path.with_suffix(f".{secrets.token_hex(8)}.unfinished")  # nobody can put a link there
     header = json.dumps(_describe(labels, size) | {"images": len(rows), "root": str(labels.root)})
     with writing(path):
         try:
-            with open(unfinished, "wb") as file:
+            with open(unfinished, "xb") as file:
                 file.write(header.encode() + b"\n" + rows.astype("<i4").tobytes())
                 _write_images(file, labels, rows, size, progress)
                 file.flush()

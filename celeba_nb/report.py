@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 
 from . import metrics
 from .audit import calibration_row, group_gaps
-from .core import TrainingError, write_atomically
+from .core import TrainingError, write_atomically, writing
 from .files import Labels, identities
 from .run import Run, choose_rows, load
 from .stats import bootstrap_counts
@@ -296,6 +296,7 @@ def write_report(
     if out.is_dir():
         raise TrainingError(f"{out} is a folder: give a file, such as {out / 'report.html'}")
     page = make_page(load(folder, allow), folder.resolve().name, labels)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, lambda file: file.write_text(page, encoding="utf-8"))
     return out

@@ -33,6 +33,7 @@ from .compare import draw_effects
 from celeba_nb.core import (
     DamagedError,
     TrainingError,
+    check_folder,
     give_back_memory,
     keep_memory,
     progress_bar,
@@ -178,8 +179,10 @@ def runs_at_once(
 ) -> int | None:  # None: as the user has configured joblib
     "Choose how many runs to make at the same time."
     backend, jobs = get_active_backend()
-    if jobs not in (None, 1) or not isinstance(backend, BACKENDS["loky"]):
+    if jobs not in (None, 1) or not isinstance(backend, BACKENDS.get("loky", type(backend))):
         return None
+    if "loky" not in BACKENDS:  # joblib starts no processes here: JOBLIB_MULTIPROCESSING=0, or /dev/shm is read-only
+        return 1
     if any(recipe.device != "cpu" for recipe in recipes):
         return 1
     threads = max((recipe.threads for recipe in recipes), default=1)
@@ -208,6 +211,8 @@ def make_runs(
     done = find_runs(folder, plan, labels)
     missing = {key: recipe for key, recipe in plan.items() if key not in done}
     todo = {run_id(recipe, labels.fingerprint): recipe for recipe in missing.values()}  # two methods may be the same recipe
+    if todo:
+        check_folder(folder / next(iter(todo)))
     caches, jobs = make_caches(labels, todo.values(), progress), runs_at_once(list(todo.values()))
     told = os.getpid(), command_line()
     calls = [delayed(make_run)(recipe, caches[recipe.size], folder, weights, *told) for recipe in todo.values()]

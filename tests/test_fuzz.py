@@ -6,6 +6,7 @@ A few hundred mutated inputs are part of `make test`; `make faults` (CELEBA_NB_F
 import copy
 import io
 import json
+import math
 import os
 import random
 import shutil
@@ -28,19 +29,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from layouts import as_csv, as_parquet, as_zip
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from signed import sign
 
 from celeba_nb import files
 from celeba_nb import run as records
 from celeba_nb.checkpoint import checksum, load_checkpoint, save_checkpoint
 from celeba_nb.core import ATTRIBUTES, DataError, TrainingError, WriteError
+from celeba_nb.export import export_onnx
 from celeba_nb.files import SPLITS, read_celeba
 from celeba_nb.images import ImageCache, decode
+from celeba_nb.photo import predict_photo
 from celeba_nb.recipe import Recipe, recipe_from_dict
+from celeba_nb.report import write_report
 from celeba_nb.run import load, run_id
 from celeba_nb.sketch import make_sketch
 from celeba_nb.state import new_state
-from celeba_nb.training import train
+from celeba_nb.training import evaluate, train
 
 FULL = os.environ.get("CELEBA_NB_FAULTS") == "full"
 TIMES = 500 if FULL else 12  # mutated inputs of each kind
@@ -266,6 +271,165 @@ def test_mutated(door, specimens, tmp_path, figure):
            {f"{door}, {what}": number for what, number in counts.items()})
 
 
+# ---- records that somebody made on purpose, in use
+
+
+NUMBERS = [0, -1, 1, 7, 1025, 10**6, 2**31, 2**63, 10**400, 0.5, -0.5, 1e-308, 1e38, 1e308, float("nan"), float("inf")]
+
+
+def spoil_json(folder, chance):
+    "Other values in recipe.json or metrics.json; half of the time, one number of the recipe."
+    name = chance.choice(["recipe.json", "recipe.json", "metrics.json"])
+    if name == "metrics.json" or chance.random() < 0.5:
+        (folder / name).write_bytes(mutate_json((folder / name).read_bytes(), chance, [b"{}"]))
+        return
+    about = json.loads((folder / name).read_text())
+    place = chance.choice([about["recipe"], about["recipe"], about["recipe"]["model_args"], about])
+    key = chance.choice(sorted(place))
+    value = place[key]
+    if isinstance(value, list) and value:
+        value[chance.randrange(len(value))] = chance.choice([*NUMBERS, "\ud800", "\x1b[2J"])
+    else:
+        place[key] = chance.choice([*NUMBERS, "\ud800", "\x1b[2J", [0.5] * 40, {"a": "\ud800"}])
+    (folder / name).write_text(json.dumps(about))
+
+
+def spoil_history(folder, chance):
+    "Other numbers in the history, or rows more or less."
+    rows = [line.split(",") for line in (folder / "history.csv").read_text().splitlines()]
+    for _ in range(chance.choice([1, 1, 3])):
+        row = chance.choice(rows[1:])
+        row[chance.randrange(len(row))] = str(chance.choice(NUMBERS[:-2] + ["", "nan", "inf", "x", "1e400"]))
+    rows[1:] = rows[1:] * chance.choice([1, 1, 1, 2, 1000])
+    (folder / "history.csv").write_text("\n".join(map(",".join, rows)) + "\n")
+
+
+def spoil_weights(folder, chance):
+    "A tensor of other numbers, of another kind or shape, or missing."
+    weights = load_file(folder / "weights.safetensors")
+    key = chance.choice(sorted(weights))
+    value = weights[key]
+    number = chance.choice([float("nan"), float("inf"), 3e38, -3e38, -1.0, 0.0])
+    weights[key] = chance.choice([
+        torch.full_like(value, number), torch.where(torch.rand(value.shape) < 0.01, number, value.float()), value.double(),
+        value.half(), torch.zeros(10**6), torch.zeros(0), value[None]])
+    if chance.random() < 0.1:
+        del weights[key]
+    save_file(weights, folder / "weights.safetensors")
+
+
+def spoil_predictions(folder, chance):
+    "An array of other numbers, of another kind or shape, or missing."
+    with np.load(folder / "predictions.npz") as file:
+        arrays = dict(file)
+    key = chance.choice(sorted(arrays))
+    array = arrays[key]
+    arrays[key] = chance.choice([
+        np.full_like(array, chance.choice([0, 1])), np.full(array.shape, np.nan, np.float32), np.full(array.shape, 1e38),
+        np.full(array.shape, -1), np.full(array.shape, 10**9), np.full(array.shape, 2**62), array[:0], array[None],
+        array.astype(object).astype(str), np.zeros(5_000_000)])
+    if chance.random() < 0.1:
+        del arrays[key]
+    np.savez_compressed(folder / "predictions.npz", **arrays)
+
+
+def spoil_bytes(folder, chance):
+    "Other bytes in one of its files."
+    path = chance.choice(sorted(folder.iterdir()))
+    path.write_bytes(mutate(path.read_bytes(), chance, [b"{}"]))
+
+
+def spoil_file(folder, chance):
+    "Something that is no file, or never ends; it isn't signed, since that would read it."
+    path = chance.choice(sorted(folder.iterdir()))
+    path.unlink()
+    match chance.randrange(5):
+        case 0:
+            os.mkfifo(path)
+        case 1:
+            path.symlink_to("/dev/zero")
+        case 2:
+            path.symlink_to(path.name)
+        case 3:
+            path.mkdir()
+        case 4:
+            with open(path, "wb") as file:
+                file.truncate(3_000_000_000)
+
+
+SPOILERS = {"JSON": spoil_json, "history": spoil_history, "weights": spoil_weights, "predictions": spoil_predictions,
+            "bytes": spoil_bytes, "no file": spoil_file}
+
+
+def use_record(folder, labels, turn):
+    "What a user does with a record: evaluate, predict, and, as they take seconds, sometimes report and export."
+    photo = labels.root / "img_align_celeba" / "000001.jpg"
+    uses = [lambda: evaluate(load(folder), labels), lambda: predict_photo(photo, load(folder))]
+    if turn % 3 < 2:
+        uses.append(lambda: write_report(folder, folder.parent / "page.html", labels if turn % 3 else None))
+    if turn % 25 == 0:
+        uses.append(lambda: export_onnx(load(folder), folder.parent / "model.onnx"))
+    for use in uses:
+        signal.alarm(6 * SECONDS)  # other programs may run
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)  # of the processor
+        try:
+            found = use()
+            yield "used"
+        except OWN as error:
+            assert str(error), "an error without a word"
+            yield "refused"
+            continue
+        finally:
+            signal.alarm(0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
+        if isinstance(found, dict):  # of evaluate
+            assert math.isfinite(found["accuracy"])
+
+
+def hostile(specimens, folder, times, seed):
+    "In a process of its own: spoil records, use them, and write down what came of it."
+    import resource
+
+    signal.signal(signal.SIGALRM, stop), signal.signal(signal.SIGPROF, stop)
+    labels = read_celeba(specimens / "text")
+    chance, counts = random.Random(f"records {seed}"), Counter()
+    for turn in range(times):
+        kind = chance.choice(sorted(SPOILERS))
+        shutil.rmtree(folder / "now", ignore_errors=True)
+        now = Path(shutil.copytree(specimens / "model", folder / "now", ignore=shutil.ignore_patterns("*.checkpoint.*")))
+        SPOILERS[kind](now, chance)
+        if kind != "no file":
+            sign(now)
+        (folder / "turn.txt").write_text(f"{turn}: {kind}")
+        for what in use_record(now, labels, turn):
+            counts[f"{kind}, {what}"] += 1
+    memory = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    (folder / "counts.json").write_text(json.dumps({"counts": counts, "memory": memory}))
+
+
+def hostile_quietly(*arguments):
+    import warnings
+
+    warnings.simplefilter("ignore")
+    try:
+        hostile(*arguments)
+    except BaseException:
+        (arguments[1] / "traceback.txt").write_text(traceback.format_exc())
+        raise
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes and signals are Unix's")
+def test_hostile_records(specimens, tmp_path, figure):
+    "Evaluate, predict, report and export: a right result or one of the package's own errors, within 20 s and 2 GB."
+    times = 500 if FULL else 10
+    code = in_a_process(hostile_quietly, specimens, tmp_path, times, 0, seconds=120 + times * 20)
+    said = [path.read_text() for path in (tmp_path / "turn.txt", tmp_path / "traceback.txt") if path.exists()]
+    assert code == 0, f"exit code {code}: " + "\n".join(said)
+    result = json.loads((tmp_path / "counts.json").read_text())
+    assert result["memory"] < 2_000_000_000, result["memory"]
+    figure("hostile records, used or refused in one line, within 20 s and 2 GB", times, result["counts"])
+
+
 # ---- absurd on purpose
 
 
@@ -466,8 +630,9 @@ def test_any_choices_are_a_recipe_or_refused(choices):
 
 
 @quick
-@given(lr=st.floats(0, exclude_min=True, allow_infinity=False), ema_decay=st.floats(0, 1, exclude_max=True), seed=st.integers(0),
-       epochs=st.integers(1), threads=st.just("auto") | st.integers(1), train_images=st.none() | st.integers(1),
+@given(lr=st.floats(0, exclude_min=True, allow_infinity=False), ema_decay=st.floats(0, 1, exclude_max=True),
+       seed=st.integers(0, 2**32 - 1), epochs=st.integers(1, 100_000), threads=st.just("auto") | st.integers(1, 1024),
+       train_images=st.none() | st.integers(1),
        optimizer=st.sampled_from(["Adam", "AdamW", "SGD"]), schedule=st.sampled_from(["constant", "cosine"]))
 def test_recipes_come_back_from_json(**choices):
     recipe = Recipe(**choices)

@@ -14,7 +14,10 @@ from tools.lab import copy_course
 from tools.launch import head, links, words
 from tools.notebooks import PACKAGE, REPOSITORY, ROOT, copy_project, notebooks, read, run, source
 
-SHOW = f"\nimport {PACKAGE}, pandas\nprint('HERE', {PACKAGE}.__file__, os.getcwd(), len(os.listdir('results')) > 9)\n"
+SHOW = f"""
+import {PACKAGE}, pandas
+print('HERE', {PACKAGE}.__file__, os.getcwd(), len(os.listdir('results' if os.path.isdir('results') else '../results')) > 9)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +72,14 @@ def test_the_cell_where_all_is_there(tmp_path):
     (tree / "nbs" / "cell.ipy").unlink()
     assert len(printed.strip().splitlines()) == 1 and f" {tree / 'nbs'} True" in printed
     assert sorted(p.name for p in tree.rglob("*") if ".ipython" not in p.parts and p.name != ".ipython") == before
+
+
+@pytest.mark.parametrize("name", ["01_data", "internals/core"])
+def test_the_cell_in_the_courses_own_folder(name, tmp_path):
+    "As papermill and VS Code may run it: nothing is fetched into the checkout."
+    tree = copy_project(tmp_path / "tree")
+    printed = launch(Path(sys.executable), "/nowhere", tree, name)
+    assert f" {(tree / 'nbs' / name).parent} " in printed and not (tree / "course").exists(), printed
 
 
 def test_extras_are_named_where_they_are_needed():

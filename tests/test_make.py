@@ -81,6 +81,36 @@ def test_nothing_to_set_up_the_second_time(tree, target):
     assert PIP in shown
 
 
+@pytest.mark.parametrize("target", ["study", "lab", "docs", "bench"])
+@pytest.mark.parametrize("name", ["copy", "a copy"])
+def test_a_checkout_that_was_copied_or_moved(tree, tmp_path_factory, target, name):
+    "Its .venv holds programs that would run the code of the other place, or that are not found."
+    def stamp(place):
+        (place / ".venv").mkdir(exist_ok=True)
+        for stamp in ("ready", "ready-dev", "ready-docs", "ready-bench"):
+            (place / ".venv" / stamp).write_text(f"{place}\n")
+
+    stamp(tree)
+    other = shutil.copytree(tree, tmp_path_factory.mktemp("other") / name)
+    _, here = make(tree, "-n", target)
+    _, there = make(other, "-n", target)
+    assert PIP not in here and PIP in there and "-m venv --clear .venv" in there
+    stamp(other)
+    assert PIP not in make(other, "-n", target)[1]
+
+
+def test_a_stamp_says_where_it_was_made(tree):
+    "All stamps, with one fake Python that installs nothing."
+    python = tree / "fake-python"
+    python.write_text('#!/bin/sh\nif [ "$2" = venv ]; then mkdir -p .venv/bin && cp "$0" .venv/bin/python; fi\n')
+    python.chmod(0o755)
+    for stamp in ("ready", "ready-dev", "ready-docs", "ready-bench"):
+        shutil.rmtree(tree / ".venv", ignore_errors=True)
+        code, shown = make(tree, f".venv/{stamp}", f"PYTHON={python}", "python_problem=")
+        assert code == 0, shown
+        assert {(tree / ".venv" / name).read_text() for name in ("ready", stamp)} == {f"{tree}\n"}
+
+
 def only_line(shown):
     "The one line that make printed."
     lines = [line for line in shown.splitlines() if line.strip()]

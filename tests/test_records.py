@@ -2,6 +2,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from torchvision.models import MobileNet_V3_Small_Weights, mobilenet_v3_small
 
 from celeba_nb import core, run, study, training
 from celeba_nb.architectures import torchvision_net
-from celeba_nb.core import ATTRIBUTES, DamagedError, TrainingError
+from celeba_nb.core import ATTRIBUTES, DamagedError, TrainingError, WriteError
 from celeba_nb.files import read_celeba
 from celeba_nb.recipe import Recipe
 from celeba_nb.run import FORMAT, Run, array_shapes, data_kind, is_free, load, load_wanted, record_digest, save
@@ -408,3 +409,217 @@ def test_a_study_reads_predictions_when_they_are_asked_for(made, tmp_path):
     (folder / "predictions.npz").unlink()
     with pytest.raises(DamagedError, match="predictions.npz is missing"):
         part.predictions["valid"]
+
+
+# ---- the folder of `train`, before the work begins
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    "Whoever begins the work, fails."
+    monkeypatch.setattr(training, "new_state", refuse(AssertionError("the work has begun")))
+
+
+def test_folders_that_are_refused_at_once(labels, tmp_path, monkeypatch, untrained):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "train.log").write_text("mine")
+    for folder, error, said in [
+            (".", TrainingError, "is the current folder"), ("../here", TrainingError, "is the current folder"),
+            ("../dangling", WriteError, "this link leads to"), ("../file", WriteError, "is not a folder"),
+            ("../file/model", WriteError, "Not a directory"), ("n" * 241, WriteError, "File name too long"),
+            ("../foreign", TrainingError, "has files in it, such as train.log, but holds no run")]:
+        with pytest.raises(error, match=said):
+            train(Recipe(**SMALL), labels, Path(folder), progress=False)
+    assert os.listdir() == []
+
+
+def test_a_link_to_an_empty_folder_is_followed(made, labels, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    train(Recipe(**SMALL), labels, tmp_path / "link", progress=False)
+    assert (tmp_path / "link").is_symlink() and load(tmp_path / "disk").metrics["test_loss"] == made.run.metrics["test_loss"]
+    assert train(Recipe(**SMALL), labels, tmp_path / "link", progress=False).id == made.run.id
+
+
+def test_a_folder_that_cannot_be_replaced_is_filled(made, tmp_path, monkeypatch):
+    "Such as a disk that is mounted there; and its rights are those of a new folder."
+    def replace_file(source, target, replace=os.replace):
+        if Path(source).is_dir():
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        replace(source, target)
+
+    (tmp_path / "beside").mkdir()
+    save(made.run, tmp_path / "replaced")
+    assert (tmp_path / "replaced").stat().st_mode == (tmp_path / "beside").stat().st_mode
+    (tmp_path / "mounted").mkdir()
+    inode = (tmp_path / "mounted").stat().st_ino
+    monkeypatch.setattr(Path, "rmdir", refuse(OSError(errno.EBUSY, "Device or resource busy")))
+    monkeypatch.setattr(os, "replace", replace_file)
+    save(made.run, tmp_path / "mounted")
+    assert load(tmp_path / "mounted").id == made.run.id and (tmp_path / "mounted").stat().st_ino == inode
+    assert sorted(os.listdir(tmp_path)) == ["beside", "mounted", "replaced"]
+
+
+# ---- another command for a run that was begun
+
+
+def stop(state):
+    raise KeyboardInterrupt
+
+
+def begin(labels, folder, monkeypatch, **choices):
+    "A run that is stopped after its first epoch."
+    with monkeypatch.context() as stopping, pytest.raises(KeyboardInterrupt):
+        stopping.setattr(training, "finish", lambda state, batches, labels: stop(state))
+        train(Recipe(**SMALL | choices), labels, folder, progress=False)
+    assert checkpoint_path(folder).exists() and not folder.exists()
+
+
+def test_it_says_which_choice_differs(made, labels, tmp_path, monkeypatch):
+    with pytest.raises(TrainingError, match=r"another run: lr differs \(0.001 there, 0.5 here\); seed differs \(0 there, 1 here"):
+        train(Recipe(**SMALL | {"lr": 0.5, "seed": 1}), labels, made.folder, progress=False)
+    folder = tmp_path / "begun"
+    begin(labels, folder, monkeypatch)
+    with pytest.raises(TrainingError, match=r"another run, which was not finished: epochs differs \(1 there, 2 here\)"):
+        train(Recipe(**SMALL | {"epochs": 2}), labels, folder, progress=False)
+    others = read_celeba(make_sketch(tmp_path / "others", 24, 4, 4, seed=1, progress=False))
+    with pytest.raises(TrainingError, match="not finished: its data differ"):
+        train(Recipe(**SMALL), others, folder, progress=False)
+    with pytest.raises(TrainingError, match=f"data differs .{labels.fingerprint} there, {others.fingerprint} here"):
+        train(Recipe(**SMALL), others, made.folder, progress=False)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_auto_is_what_the_run_was_begun_with(finished, made, labels, tmp_path, monkeypatch):
+    "The same command on another node goes on, whatever that node would choose."
+    folder = tmp_path / "run"
+    if finished:
+        shutil.copytree(made.folder, folder)
+    else:
+        begin(labels, folder, monkeypatch)
+    monkeypatch.setattr(run, "best_precision", lambda device: "bfloat16")
+    monkeypatch.setattr(run, "best_memory_format", lambda device: "contiguous")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    auto = Recipe(**SMALL | dict.fromkeys(("device", "precision", "memory_format", "threads"), "auto"))
+    again = train(auto, labels, folder, progress=False)
+    assert again.id == made.run.id and np.array_equal(again.predictions["test"], made.run.predictions["test"])
+
+
+def test_more_threads_than_cores(made, labels, tmp_path, monkeypatch):
+    "A record from a larger machine keeps its number; here it runs with what is here."
+    used = []
+    monkeypatch.setattr(torch, "set_num_threads", used.append)
+    larger = replace(made.run, recipe=replace(made.run.recipe, threads=1000))
+    with pytest.warns(UserWarning) as said:
+        evaluate(larger, labels)
+    assert any("1000 threads are more than this machine's" in str(warning.message) for warning in said)
+    assert max(used) == training.count_cores() and larger.recipe.threads == 1000
+
+
+@pytest.mark.parametrize("choices", [{"threads": 99_999}, {"size": 20_000}, {"seed": 2**64}, {"batch_size": 10**9},
+                                     {"epochs": 10**12}, {"unlabeled_batch_size": 10**9}])
+def test_numbers_have_bounds(choices, copy):
+    with pytest.raises(TrainingError, match=f"{next(iter(choices))} must be less than or equal to"):
+        Recipe(**choices)
+    about = json.loads((copy / "recipe.json").read_text())
+    change(copy, recipe=about["recipe"] | choices)
+    with pytest.raises(TrainingError, match="recipe.json: recipe: .* must be less than or equal to"):
+        load(copy)
+
+
+# ---- files from outside
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes and devices of Unix")
+@pytest.mark.parametrize("kind", ["pipe", "device", "holes"])
+@pytest.mark.parametrize("file", ["recipe.json", "metrics.json", "history.csv", "predictions.npz", "weights.safetensors"])
+def test_what_should_not_be_read_is_not(file, kind, copy):
+    "It would wait for ever, never end, or fill the memory."
+    (copy / file).unlink()
+    if kind == "pipe":
+        os.mkfifo(copy / file)
+    elif kind == "device":
+        (copy / file).symlink_to("/dev/zero")
+    else:
+        with open(copy / file, "wb") as hole:
+            hole.truncate(4_000_000_001)
+    with pytest.raises(DamagedError, match=f"{file}: (this is not a regular file|4,000,000,001 bytes, more than)"):
+        load(copy)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes of Unix")
+def test_a_checkpoint_that_is_a_pipe(labels, tmp_path):
+    os.mkfifo(checkpoint_path(tmp_path / "run"))
+    with pytest.raises(DamagedError, match="not a regular file, so it isn't read"):
+        train(Recipe(**SMALL), labels, tmp_path / "run", progress=False)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 1e38])
+def test_weights_that_are_no_numbers(number, made, labels, tmp_path):
+    "1e38 is a number; but what the network makes of it isn't."
+    from celeba_nb.export import export_onnx
+    from celeba_nb.photo import predict_photo
+
+    folder = tmp_path / "run"
+    spoilt = {key: torch.full_like(value, number) for key, value in made.run.weights.items()}
+    save(replace(made.run, weights=spoilt), folder)
+    photo = next((labels.root / "img_align_celeba").iterdir())
+    for use in (lambda: evaluate(load(folder), labels), lambda: export_onnx(load(folder), tmp_path / "a.onnx"),
+                lambda: predict_photo(photo, load(folder))):
+        with pytest.raises(TrainingError, match="are not finite numbers: train it again|pip install"):
+            use()
+    assert not (tmp_path / "a.onnx").exists()
+
+
+@pytest.mark.parametrize("file, old, new", [
+    ("history.csv", r"(\n\d+),[^,]+", r"\1,1e308"), ("history.csv", r"(\n\d+),[^,]+", r"\1,-inf"),
+    ("metrics.json", r'"seconds": [^,}]+', '"seconds": NaN'), ("metrics.json", r'"test_loss": [^,}]+', '"test_loss": 1e308'),
+    ("recipe.json", '"Young"', r'"\\ud800"'), ("recipe.json", '"system": "[^"]*"', r'"system": "\\udfff"'),
+    ("recipe.json", '"Young"', '"Male"'), ("recipe.json", '"kind": "drawn"', '"kind": "stolen"')])
+def test_numbers_and_texts_that_cannot_be(file, old, new, copy):
+    from celeba_nb.report import write_report
+
+    text = (copy / file).read_text()
+    assert (changed := re.sub(old, new, text)) != text
+    (copy / file).write_text(changed)
+    change(copy)
+    for use in (load, lambda folder: write_report(folder, copy / "page.html")):
+        with pytest.raises(DamagedError, match=file):
+            use(copy)
+
+
+def test_losses_that_are_no_numbers(made, tmp_path):
+    predictions = dict(made.run.predictions) | {"test_losses": np.full(4, np.nan, np.float32)}
+    save(replace(made.run, predictions=predictions), tmp_path / "run")
+    with pytest.raises(DamagedError, match="test_losses has numbers that are negative or not finite"):
+        load(tmp_path / "run")
+
+
+def test_a_study_is_not_a_run(made, tmp_path):
+    save(made.run, tmp_path / made.run.id, weights=False)
+    (tmp_path / "runs.csv").write_text("")
+    with pytest.raises(TrainingError, match=f"holds no run, but a study: .*such as .*{made.run.id}"):
+        load(tmp_path)
+    with pytest.raises(TrainingError, match="its weights were not kept, as in a study"):
+        load(tmp_path / made.run.id).net()
+
+
+# ---- a machine that starts no processes
+
+
+@pytest.mark.parametrize("variables", [{"JOBLIB_MULTIPROCESSING": "0"}])
+def test_a_study_without_processes(variables, labels, tmp_path):
+    program = f"""
+from celeba_nb.files import read_celeba
+from celeba_nb.recipe import Recipe
+from celeba_nb.study import Study
+labels = read_celeba({str(labels.root)!r})
+done = Study({{"a": Recipe(**{SMALL})}}, [0, 1], {str(tmp_path / "study")!r}).run(labels, progress=False)
+assert len(done.runs) == 2
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=os.environ | variables)
+    assert done.returncode == 0, done.stderr

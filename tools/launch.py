@@ -19,7 +19,9 @@ CELL = """#| hide
 import importlib.util
 import os
 
-if not os.path.isdir("{results}"):
+if os.path.isdir("nbs/results"):  # started in the course's own folder, as papermill and VS Code do
+    %cd -q {folder}
+elif not os.path.isdir("{results}"):
     if not os.path.isdir("course"):
         !git clone --quiet --depth 1 {repository} course
     %cd -q course/{folder}
