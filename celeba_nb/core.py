@@ -6,8 +6,8 @@ Docs: https://celeba-nb.github.io/celeba_nb/internals/core.html.md"""
 
 # %% auto #0
 __all__ = ['ATTRIBUTES', 'IMAGE_SIZE', 'LOG_SECONDS', 'LOG_LINE', 'DataError', 'TrainingError', 'DamagedError', 'WriteError',
-           'writing', 'reading', 'write_atomically', 'cache_folder', 'run_lock', 'import_object', 'is_watched',
-           'progress_bar', 'keep_memory', 'give_back_memory']
+           'writing', 'reading', 'check_file', 'write_atomically', 'cache_folder', 'run_lock', 'import_object',
+           'is_watched', 'progress_bar', 'keep_memory', 'give_back_memory']
 
 # %% ../nbs/internals/core.ipynb #215afdd9
 import ctypes
@@ -15,6 +15,7 @@ import importlib
 import os
 import re
 import shutil
+import stat
 import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -73,6 +74,22 @@ def reading(
         reason = getattr(error, "strerror", None) or str(error) or "out of memory"
         raise TrainingError(f"{path}: can't be read ({reason}). It was left unchanged: make it readable, and try "
                             "again.") from error
+
+# %% ../nbs/internals/core.ipynb #check-file
+def check_file(
+    path: Path,  # of a file that is read next; links are followed
+    limit: int,  # bytes that it may have
+) -> int:  # its size in bytes; DataError if it isn't a regular file, or is too large
+    "Check that a path is a regular file of at most this size."
+    try:
+        state = os.stat(path)
+    except OSError as error:
+        raise DataError(f"{path}: can't be read ({error.strerror}). Give a file that is there and that you may read.") from None
+    if not stat.S_ISREG(state.st_mode):
+        raise DataError(f"{path}: not a file. Put a regular file there.")
+    if state.st_size > limit:
+        raise DataError(f"{path}: {state.st_size:,} bytes, more than the {limit:,} that such a file may have. Fetch it again.")
+    return state.st_size
 
 # %% ../nbs/internals/core.ipynb #36f14dbd
 def write_atomically(

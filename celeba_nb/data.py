@@ -26,9 +26,11 @@ from tqdm.utils import CallbackIOWrapper
 
 from . import drawing, sketch
 from .core import DataError, cache_folder, progress_bar, writing
-from .files import Labels, _open_parquet
+from .files import Labels
 from .images import ImageCache, list_decoded, normalize
 from .sketch import make_sketch
+from .sources import open_parquet
+
 
 # %% ../nbs/internals/data.ipynb #5777eae2
 def _sketch_root(folder):
@@ -159,7 +161,7 @@ def _fetch(address, path, progress):
             shutil.copyfileobj(CallbackIOWrapper(bar.update, answer), file)
         if total and file.tell() != total:
             raise OSError(f"{address} broke off after {file.tell():,} of {total:,} bytes")
-    _open_parquet(part)
+    open_parquet(part)
     os.replace(part, path)
 
 # %% ../nbs/internals/data.ipynb #24478ee1
