@@ -22,6 +22,7 @@ from . import __version__
 from celeba_nb.console import (
     AllowModules,
     JsonFile,
+    LabelTable,
     OutFolder,
     Root,
     RunFolder,
@@ -31,7 +32,7 @@ from celeba_nb.console import (
     write_file,
     write_json,
 )
-from .core import ATTRIBUTES, DataError, cache_folder, keep_memory
+from .core import DataError, cache_folder, keep_memory
 from .options import ALL_IMAGES, GroupedCommand, recipe_from_options, recipe_options
 from .recipe import RECIPES, Recipe, check_names
 
@@ -113,6 +114,7 @@ _Seeds = Annotated[int, typer.Option(min=1, help="Seeds per method; with fewer t
 def study_command(
     choices,  # field -> value
     root: Root = None,
+    table: LabelTable = None,
     seeds: _Seeds = 8,
     out: OutFolder = Path("runs/study"),
     allow: AllowModules = (),
@@ -133,9 +135,9 @@ def study_command(
         from celeba_nb.study import Study, study_recipes
 
         began = time.perf_counter()
-        on_sketch = root is None and not os.environ.get("CELEBA_ROOT")
+        on_sketch = root is None and table is None and not os.environ.get("CELEBA_ROOT")
         sizes = study_sizes(on_sketch, choices)
-        labels = open_labels(root)
+        labels = open_labels(root, table)
         done = Study(study_recipes(**sizes), seeds, out).run(labels)
         result = _show_study(done)
         if on_sketch and "epochs" not in choices:
@@ -211,6 +213,7 @@ _RecipeName = Annotated[str | None, typer.Option("--recipe", help=f"Start from a
 def train_command(
     choices,  # field -> value
     root: Root = None,
+    table: LabelTable = None,
     out: OutFolder = Path("runs/model"),
     recipe: _RecipeName = None,
     allow: AllowModules = (),
@@ -224,6 +227,8 @@ def train_command(
     Example: celeba-nb train --root ~/celeba --train-images 1000 --lr 0.0005 --out runs/model
 
     Example: celeba-nb train --root ~/celeba --recipe best-1k --out runs/best
+
+    Your own labels: celeba-nb train --root ~/photos --labels ~/photos/labels.csv --out runs/mine
     """
     with one_line_errors(f"The last checkpoint is kept beside {out}; run the same command to continue."):
         wanted = recipe_from_options(choices, recipe)
@@ -233,7 +238,7 @@ def train_command(
         from celeba_nb.training import train
 
         with find_processes(wanted.device) as process:
-            run = train(wanted, open_labels(root, quiet=not process.writes), folder=out, process=process)
+            run = train(wanted, open_labels(root, table, quiet=not process.writes), folder=out, process=process)
             if process.writes:
                 typer.echo(f"Test accuracy {run.metrics['test_accuracy']:.2%}, validation loss {run.metrics['valid_loss']:.4f}. "
                            f"Written: {out}")
@@ -247,6 +252,7 @@ _Split = Annotated[str, typer.Option(help="train, valid or test.")]
 def evaluate_command(
     folder: RunFolder,
     root: Root = None,
+    table: LabelTable = None,
     split: _Split = "test",
     allow: AllowModules = (),
     json_file: JsonFile = None,
@@ -260,7 +266,7 @@ def evaluate_command(
         from celeba_nb.training import evaluate
 
         began = time.perf_counter()
-        found = evaluate(load(folder, allow), open_labels(root), split)
+        found = evaluate(load(folder, allow), open_labels(root, table), split)
         typer.echo(f"{'images':24}{found['images']:,}")
         for key in ("accuracy", "balanced_accuracy", "mean_average_precision", "majority_accuracy"):
             typer.echo(f"{key.replace('_', ' '):24}{found[key]:.4f}")
@@ -279,7 +285,7 @@ def photo_answer(
     except DataError as error:
         return {"photo": str(path), "faces": [], "error": str(error)}
     faces = [{"box": [int(row[side]) for side in ("left", "top", "right", "bottom")], "way": row["way"],
-              "probabilities": {name: float(row[name]) for name in ATTRIBUTES}} for _, row in table.iterrows()]
+              "probabilities": {name: float(row[name]) for name in run.attributes}} for _, row in table.iterrows()]
     return {"photo": str(path), "faces": faces, "error": None}
 
 
@@ -307,7 +313,7 @@ def predict_command(
     allow: AllowModules = (),
     json_file: JsonFile = None,
 ):
-    """Find the faces in photos, and print which of the 40 attributes a trained network predicts.
+    """Find the faces in photos, and print which attributes a trained network predicts.
 
     The photos do not leave this machine. Faces are found with dlib (pip install 'celeba_nb[photo]').
 
@@ -337,7 +343,7 @@ def export_command(
     out: _Onnx = Path("model.onnx"),
     allow: AllowModules = (),
 ):
-    """Write a trained network as ONNX: the input is pixels (n, 3, size, size), the output 40 probabilities.
+    """Write a trained network as ONNX: the input is pixels (n, 3, size, size), the output a probability for each attribute.
 
     This needs the extra `export` (pip install 'celeba_nb[export]'). onnxruntime checks the file before it is kept.
 
@@ -366,6 +372,7 @@ def _show_reproduction(run, found, changes):
 def reproduce_command(
     folder: RunFolder,
     root: Root = None,
+    table: LabelTable = None,
     allow: AllowModules = (),
     json_file: JsonFile = None,
 ):
@@ -379,7 +386,7 @@ def reproduce_command(
 
         keep_memory()  # this process belongs to the command
         run = load(folder, allow)
-        found, changes = reproduce(run, open_labels(root)), changes_since(run)
+        found, changes = reproduce(run, open_labels(root, table)), changes_since(run)
         _show_reproduction(run, found, changes)
         write_json(json_file, {"run": run.id, "same": not found, "differences": found, "changes": changes})
     if found:
@@ -395,6 +402,7 @@ def report_command(
     folder: RunFolder,
     out: _Page = Path("report.html"),
     root: _KnownRoot = None,
+    table: LabelTable = None,
     allow: AllowModules = (),
 ):
     """Write a report about a trained network as one HTML file, which opens offline.
@@ -404,7 +412,7 @@ def report_command(
     with one_line_errors("The page was not written."):
         from celeba_nb.report import write_report
 
-        labels = None if root is None else open_labels(root)
+        labels = None if root is None and table is None else open_labels(root, table)
         typer.echo(f"Written: {write_report(folder, out, labels, allow)}")
 
 # %% ../nbs/internals/cli.ipynb #c2cdd618

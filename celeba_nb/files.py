@@ -22,9 +22,7 @@ from fastcore.basics import patch
 
 from .core import ATTRIBUTES, DataError
 from celeba_nb.label_tables import (
-    NAME_HEADINGS,
     SPLITS,
-    Table,
     attributes_of,
     celeba_columns,
     check_names,
@@ -33,20 +31,20 @@ from celeba_nb.label_tables import (
     read_text,
     split_of,
 )
-from celeba_nb.sources import (
-    Folder,
-    InMemoryImages,
-    Joined,
-    Parquet,
-    Renamed,
-    Zip,
-    is_picture,
-    leaf_columns,
-    match_names,
-    open_parquet,
-    reading_data,
-    walk,
+from celeba_nb.layouts import (
+    SPLIT_FOLDERS,
+    check_one_set,
+    copies_of,
+    draw_split,
+    find_any_images,
+    find_each,
+    find_file,
+    find_images,
+    say_drawn,
+    snapshot_of,
+    split_of_folders,
 )
+from .sources import Joined, Parquet, Renamed, leaf_columns, open_parquet
 
 # %% ../nbs/internals/files.ipynb #e44e0d89
 @dataclass(frozen=True, eq=False)
@@ -136,141 +134,23 @@ def identities(
     "Return the identity of each image."
     return rows if labels.identity is None else labels.identity.to_numpy()[rows]
 
-# %% ../nbs/internals/files.ipynb #draw-split
-def _draw_split(names, identity):
-    "Draw a split, by person where these are known: about 80, 10 and 10%, none of them empty from three people on."
-    units = np.array(names, dtype=object) if identity is None else identity
-    found, codes, counts = np.unique(units.astype(str), return_inverse=True, return_counts=True)
-    if len(found) < 3 and identity is not None:
-        return _draw_split(names, None)
-    order = np.argsort([hashlib.blake2b(unit.encode(), digest_size=8).hexdigest() for unit in found])
-    ends = counts[order].cumsum() / counts.sum()
-    valid, test = (int(np.searchsorted(ends, share, "right")) for share in (0.8 + 1e-9, 0.9 + 1e-9))
-    valid = max(min(valid, len(found) - 2), 1)
-    test = max(min(test, len(found) - 1), valid + 1)
-    place = np.empty(len(found), int)
-    place[order] = np.arange(len(found))
-    return np.array(SPLITS, dtype=object)[np.searchsorted([valid, test], place, "right")[codes]]
-
-
-def _say_drawn(split, identity, root, why):
-    "Say in one line that a split was drawn."
-    counts = ", ".join(f"{(split == name).sum():,} {name}" for name in SPLITS)
-    by = "image" if identity is None or len(np.unique(identity)) < 3 else "person"
-    warnings.warn(f"{root}: {why}, so one was drawn by {by} ({counts}); it is the same each time.", stacklevel=4)
-
-# %% ../nbs/internals/files.ipynb #2c918976
-def _copies(root, name):
-    "List the files or folders of that name in root and one level below, but none inside one of its own name."
-    found = [path for path in [root / name, *sorted(root.glob(f"*/{name}"))] if path.exists()]
-    return [path for path in found if path.parent not in found]
-
-
-def _find(root, *names):
-    "Find a file or folder by the first of its names that is there; None if there is none, DataError if it is there twice below."
-    for name in names:
-        found = _copies(root, name)
-        if len(found) > 1 and found[0].parent != root:
-            raise DataError(f"{root}: {name} is there twice, in {found[0].parent.name} and {found[1].parent.name}. Give the folder "
-                            "of one set.")
-        if found:
-            return found[0]
-    return None
-
-
-def _check_one_set(root, *paths):
-    "Refuse files of which one is in root and another below where there is a second copy: they may belong to different sets."
-    paths = [path for path in paths if path]
-    for path in paths:
-        others = [other for other in _copies(root, path.name) if other != path]
-        if others and any(other.parent != root for other in paths):
-            raise DataError(f"{root}: {path.name} is there twice, in {path.parent.name} and {others[0].parent.name}. Give the "
-                            "folder of one set.")
-
-# %% ../nbs/internals/files.ipynb #05489459
-def _find_images(root):
-    "Find the folder of images (Kaggle's is inside one of the same name), else the zip archive, else images anywhere."
-    folder, archive = _find(root, "img_align_celeba"), _find(root, "img_align_celeba.zip")
-    if folder and (folder / "img_align_celeba").is_dir():
-        folder = folder / "img_align_celeba"
-    if folder and folder.is_dir() and any(folder.iterdir()):
-        if loose := [path.name for path in root.iterdir() if is_picture(path.name) and folder.parent not in (root, path)]:
-            if folder.parent.name != "img_align_celeba":
-                raise DataError(f"{root}: images are there, such as {loose[0]}, and also in {folder}. Give the folder of one set.")
-        return Folder(folder, deep=not any(path.is_file() for path in folder.iterdir()))
-    return Zip(archive) if archive else _find_any(root, f"{folder} is empty" if folder else
-                                                  f"{root}: neither img_align_celeba/ nor img_align_celeba.zip is here")
-
-
-def _find_any(root, state):
-    "Find images anywhere below root, else in its only zip archive."
-    with reading_data(root):
-        folders = {path.rpartition("/")[0] for path in walk(root)}
-    if folders:
-        return Folder(root / folders.pop()) if len(folders) == 1 else Folder(root, deep=True)
-    packed = sorted(path for path in root.iterdir() if path.suffix in (".7z", ".tar", ".gz", ".001", ".zip"))
-    if [path.suffix for path in packed] == [".zip"]:
-        return Zip(packed[0])
-    advice = f"Unpack {packed[0].name} there" if packed else "Put the images there; download_celeba says where to get CelebA's"
-    raise DataError(f"{state}, and no other image. {advice}.")
-
-# %% ../nbs/internals/files.ipynb #take-found
-def _none_found(root, names, there):
-    "Return the error for labels none of whose images is there."
-    example = min(there)
-    zeros = {re.sub(r"\.\w+$", "", name).lstrip("0") for name in names[:1000]} & {
-        re.sub(r"\.\w+$", "", name.rpartition("/")[2]).lstrip("0") for name in there}
-    hint = ("Leading zeros differ; if these are the labels of these images, write the names alike" if zeros else
-            "Give the images of these labels, or name them as the labels do")
-    return DataError(f"{root}: none of the {len(names):,} labelled images is there: the labels say {names[0]}, the folder has "
-                     f"{example}. {hint}.")
-
-
-def _find_each(root, names, source):
-    "Find the image of each label: name -> name in the source; those that are missing are said."
-    there = source.names()
-    if not there:
-        raise DataError(f"{root}: no image is there. Put the images of the labels there, such as {names[0]}.")
-    found = match_names(names, there, root)
-    if not found:
-        raise _none_found(root, names, there)
-    if len(found) < len(names):
-        missing, unused = next(name for name in names if name not in found), sorted(there - set(found.values()))
-        more = (f"; {missing} is missing, and no label names {unused[0]}: are these the labels of these images?"
-                if unused and is_picture(unused[0]) else ".")
-        warnings.warn(f"{len(names) - len(found):,} of {len(names):,} labelled images are missing: {len(found):,} remain{more}",
-                      stacklevel=5)
-    return found
-
 # %% ../nbs/internals/files.ipynb #assemble
 def _assemble(root, attributes, split, identity, source, why="no split is given"):
     "Make the Labels of those images that are there; without a split, draw one."
     names = list(attributes.index)
-    found = _find_each(root, names, source)
+    found = find_each(root, names, source)
     if len(found) < len(names):
         there = attributes.index.isin(found)
         attributes, split, identity = (part if part is None else part[there] for part in (attributes, split, identity))
     if any(name != inside for name, inside in found.items()):
         source = Renamed(source, found)
     if split is None:
-        split = _split_of_folders(found, attributes.index)
+        split = split_of_folders(found, attributes.index)
     if split is None:
         people = None if identity is None else identity.to_numpy()
-        split = pd.Series(_draw_split(attributes.index, people), attributes.index, dtype=object)
-        _say_drawn(split, people, root, why)
+        split = pd.Series(draw_split(attributes.index, people), attributes.index, dtype=object)
+        say_drawn(split, people, root, why)
     return Labels(attributes, split, identity, root, source)
-
-
-_SPLIT_FOLDERS = {"train": "train", "training": "train", "valid": "valid", "validation": "valid", "val": "valid", "test": "test",
-                  "testing": "test"}
-
-
-def _split_of_folders(found, index):
-    "Read the split from the folders that the images are in; None if one is in no folder of a split."
-    folders = [found[name].rpartition("/")[0] for name in index]
-    splits = {folder: next((_SPLIT_FOLDERS[part] for part in folder.casefold().split("/") if part in _SPLIT_FOLDERS), None)
-              for folder in set(folders)}
-    return None if None in splits.values() else pd.Series([splits[folder] for folder in folders], index, dtype=object)
 
 # %% ../nbs/internals/files.ipynb #e8dd7b3f
 def _same_names(frame, other, path):
@@ -297,8 +177,8 @@ def _say_left_out(where, columns, celeba):
     columns = [column for column in columns if column]
     if columns:
         reason = "not among CelebA's 40 attributes" if celeba else "without yes and no"
-        warnings.warn(f"{where}: {len(columns)} column(s) {reason} left out: {', '.join(columns[:5])}{', …' * (len(columns) > 5)}.",
-                      stacklevel=6)
+        some = f"{', '.join(columns[:5])}{', …' * (len(columns) > 5)}"
+        warnings.warn(f"{where}: {len(columns)} column(s) {reason} left out: {some}.", stacklevel=6)
 
 # %% ../nbs/internals/files.ipynb #aa1ca025
 def _read_attributes(path):
@@ -323,20 +203,21 @@ def _read_column(path, kind):
 # %% ../nbs/internals/files.ipynb #436d22cb
 def _read_celeba_files(root):
     "Read label files as CelebA has them, and images in a folder or an archive."
-    attribute_file = _find(root, "list_attr_celeba.txt", "list_attr_celeba.csv")
-    partition_file = _find(root, f"list_eval_partition{attribute_file.suffix}", "list_eval_partition.txt",
+    attribute_file = find_file(root, "list_attr_celeba.txt", "list_attr_celeba.csv")
+    partition_file = find_file(root, f"list_eval_partition{attribute_file.suffix}", "list_eval_partition.txt",
                            "list_eval_partition.csv")
     if partition_file is None:
         raise DataError(f"{root}: list_eval_partition{attribute_file.suffix} is missing, which assigns images to training, "
                         f"validation and test. Put it beside {attribute_file.name}.")
-    identity_file = _find(root, "identity_CelebA.txt", "identity_CelebA.csv")
-    _check_one_set(root, attribute_file, partition_file, identity_file, _find(root, "img_align_celeba", "img_align_celeba.zip"))
+    identity_file = find_file(root, "identity_CelebA.txt", "identity_CelebA.csv")
+    images = find_file(root, "img_align_celeba", "img_align_celeba.zip")
+    check_one_set(root, attribute_file, partition_file, identity_file, images)
     attributes = _read_attributes(attribute_file)
     split = _same_names(attributes, _read_column(partition_file, "split"), partition_file)
     identity = None
     if identity_file:
         identity = _same_names(attributes, _read_column(identity_file, "identity"), identity_file)
-    return _assemble(root, attributes, split, identity, _find_images(root))
+    return _assemble(root, attributes, split, identity, find_images(root))
 
 # %% ../nbs/internals/files.ipynb #read-own
 def _is_parquet(path):
@@ -359,8 +240,8 @@ def _read_own(root, file, celeba=False):
     frame = _frame(table, celeba, folders=True)
     split, identity = (None if one is None else one.loc[frame.index] for one in (_own_series(table, "split"),
                                                                                 _own_series(table, "identity")))
-    source = Parquet(dict(zip(table.names, place))) if place else _find_any(root, f"{root}: no image of {file.name} is here")
-    return _assemble(root, frame, split, identity, source)
+    images = Parquet(dict(zip(table.names, place))) if place else find_any_images(root, f"{root}: no image of {file.name} is here")
+    return _assemble(root, frame, split, identity, images)
 
 # %% ../nbs/internals/files.ipynb #f1e121c7
 def _split_of_file(file):
@@ -373,7 +254,8 @@ def _read_shard(file, celeba):
     "Read the labels of one parquet file: a frame of attributes, with the split, identity, place and file of each image."
     table, place = read_parquet(file)
     if place is None:
-        raise DataError(f"{file}: columns missing: image with its bytes and path. Fetch the file again, or name it with --labels.")
+        raise DataError(f"{file}: columns missing: image with its bytes and path. Fetch the file again, or name it with "
+                        "--labels.")
     split = _split_of_file(file)
     table.names = [name or f"{split or 'image'}-{file.stem}-{row:06d}.jpg" for row, name in enumerate(table.names)]
     answers = attributes_of(table, celeba)
@@ -413,11 +295,13 @@ def _read_parquets(root, celeba):
     about = pd.concat([part for _, _, part in shards], ignore_index=True)
     unnamed = about["split"].isna()
     if unnamed.any() and not unnamed.all():
-        raise DataError(f"{about['place'][unnamed].iloc[0][0]}: the name doesn't begin with train, valid or test. Rename the file "
-                        "after its split.")
+        raise DataError(f"{about['place'][unnamed].iloc[0][0]}: the name doesn't begin with train, valid or test. Rename the "
+                        "file after its split.")
     names = _name_once(root, about.fillna({"split": ""}))
-    _say_left_out(root, list(dict.fromkeys(name for table, _, _ in shards for name in table.left_out)), set(first) == set(ATTRIBUTES))
-    frame = pd.concat([answers for _, answers, _ in shards], ignore_index=True)[list(first)].set_axis(names.tolist(), axis=0)
+    left_out = dict.fromkeys(name for table, _, _ in shards for name in table.left_out)
+    _say_left_out(root, list(left_out), set(first) == set(ATTRIBUTES))
+    frame = pd.concat([answers for _, answers, _ in shards], ignore_index=True)
+    frame = frame[list(first)].set_axis(names.tolist(), axis=0)
     split = None if set(about["split"]) <= {"train", None} else about["split"].astype(object)
     identity = None if about["identity"].isna().any() else about["identity"].astype(np.int64)
     source = Parquet(dict(zip(frame.index, about["place"])))
@@ -441,7 +325,8 @@ def _own_table(root):
     "Return the table named labels in root, or None; DataError if there are two."
     found = [root / name for name in OWN_TABLES if (root / name).exists()]
     if len(found) > 1:
-        raise DataError(f"{root}: {found[0].name} and {found[1].name} are both there. Name one with --labels, or delete the other.")
+        raise DataError(f"{root}: {found[0].name} and {found[1].name} are both there. Name one with --labels, or delete the "
+                        "other.")
     return found[0] if found else None
 
 
@@ -450,11 +335,11 @@ def _reader(root, celeba):
     own = None if celeba else _own_table(root)
     if own:
         return partial(_read_own, root, own)
-    if _copies(root, "list_attr_celeba.txt") or _copies(root, "list_attr_celeba.csv"):
+    if copies_of(root, "list_attr_celeba.txt") or copies_of(root, "list_attr_celeba.csv"):
         in_root = any((root / f"list_attr_celeba{suffix}").exists() for suffix in (".txt", ".csv"))
         folders = {} if in_root else _split_folders(root, celeba)
         return partial(_read_split_folders, root, folders, celeba) if folders else partial(_read_celeba_files, root)
-    if masks := _find(root, _MASK_HQ):
+    if masks := find_file(root, _MASK_HQ):
         return partial(_read_own, root, masks, celeba=True)
     folders = {} if _parquet_files(root) else _split_folders(root, celeba)
     if folders:
@@ -464,8 +349,8 @@ def _reader(root, celeba):
 # %% ../nbs/internals/files.ipynb #split-folders
 def _split_folders(root, celeba):
     "Map each split to its folder, if folders named after splits have labels of their own."
-    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and path.name.casefold() in _SPLIT_FOLDERS]
-    return {path: _SPLIT_FOLDERS[path.name.casefold()] for path in folders if _reader(path, celeba)}
+    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and path.name.casefold() in SPLIT_FOLDERS]
+    return {path: SPLIT_FOLDERS[path.name.casefold()] for path in folders if _reader(path, celeba)}
 
 
 def _read_split_folders(root, folders, celeba):
@@ -477,8 +362,9 @@ def _read_split_folders(root, folders, celeba):
             part = _reader(folder, celeba)()
             drawn = any("so one was drawn" in str(warning.message) for warning in caught)
             if not drawn and set(part.split) != {split}:
-                raise DataError(f"{folder}: the folder says {split}, its label files say {', '.join(sorted(set(part.split)))}. Give "
-                                "the folder of one set, or leave the split out of the label files.")
+                stated = ", ".join(sorted(set(part.split)))
+                raise DataError(f"{folder}: the folder says {split}, its label files say {stated}. Give the folder of one set, or "
+                                "leave the split out of the label files.")
             parts.append((part, folder.name, split))
             if list(part.attributes) != list(parts[0][0].attributes):
                 raise DataError(f"{folder}: its attributes differ from those of {parts[0][1]}. Give folders of one data set.")
@@ -501,20 +387,6 @@ def _join(root, parts):
                   Joined({name: part.images for part, name, _ in parts}))
 
 # %% ../nbs/internals/files.ipynb #500c9754
-def _snapshot(root):
-    "Return the snapshot inside a folder of Hugging Face's cache, else root itself."
-    inside = root if root.name == "snapshots" else root / "snapshots"
-    if not inside.is_dir():
-        return root
-    found = sorted(path for path in inside.iterdir() if path.is_dir())
-    main = inside.parent / "refs" / "main"
-    if main.is_file() and (newest := inside / main.read_text()[:100].strip()) in found:
-        return newest
-    if len(found) != 1:
-        raise DataError(f"{inside}: {len(found)} snapshots ({', '.join(path.name for path in found[:3])}). Give the folder of one.")
-    return found[0]
-
-
 def _start(root):
     "Return the folder to read: root, or the one above if root is the image folder itself."
     try:
@@ -527,7 +399,7 @@ def _start(root):
         raise DataError(f"{root}: this is a file. Give the folder that contains it.")
     above = [parent for parent in root.absolute().parents if parent / "img_align_celeba" in [root.absolute(),
              root.absolute().parent] and _reader(parent, celeba=True)]
-    return _snapshot(above[0] if above else root)
+    return snapshot_of(above[0] if above else root)
 
 # %% ../nbs/internals/files.ipynb #no-labels
 _FOREIGN = {".arrow": "datasets' save_to_disk; write it as parquet: dataset.to_parquet('labels.parquet')",

@@ -152,7 +152,8 @@ def _split(lines, separator):
     "Split lines into a frame of strings; it is empty if a line has more fields than the first."
     way = {"sep": r"\s+", "quoting": csv.QUOTE_NONE} if separator is None else {"sep": separator, "skipinitialspace": True}
     try:
-        return pd.read_csv(io.StringIO("\n".join(lines)), header=None, dtype=object, na_filter=False, skip_blank_lines=False, **way)
+        return pd.read_csv(io.StringIO("\n".join(lines)), header=None, dtype=object, na_filter=False, skip_blank_lines=False,
+                           **way)
     except ValueError:  # such as pandas.errors.ParserError
         return pd.DataFrame()
 
@@ -161,7 +162,8 @@ def _first_flaw(path, chunk, width, separator):
     "Return the position of the first line that doesn't have `width` fields, and what is wrong with it."
     for row, (number, line) in enumerate(chunk):
         if (found := len(_fields(line, separator))) != width:
-            return row, f"{path}, line {number}: {found - 1} values after the name, not {width - 1}. Correct it, or fetch the file again."
+            return row, (f"{path}, line {number}: {found - 1} values after the name, not {width - 1}. Correct it, or fetch the file "
+                         "again.")
     return None
 
 
@@ -386,15 +388,15 @@ def attributes_of(
         none = [name for name, (values, rows, _) in answers.items() if values is None or 2 * len(rows) > len(values)]
         if len(none) == len(answers):
             said = f", but {none[0]} holds {answers[none[0]][2]!r}" if none else ""
-            raise DataError(f"{table.path}: no column of yes and no{said}. Write 1 for yes and 0 for no; of a score, decide above "
-                            "which value it is a yes.")
+            raise DataError(f"{table.path}: no column of yes and no{said}. Write 1 for yes and 0 for no; of a score, decide "
+                            "above which value it is a yes.")
         answers = {name: found for name, found in answers.items() if name not in none}
         table.left_out += none
     flaws = {name: rows[0] if rows is not None else 0 for name, (values, rows, _) in answers.items() if rows is None or len(rows)}
     if flaws:
         name = min(flaws, key=flaws.get)
-        raise DataError(f"{table.where(flaws[name])}: {name} is {answers[name][2]!r}, neither yes nor no (1 or 0, 1 or -1, true or "
-                        "false). Correct it, or fetch the file again.")
+        raise DataError(f"{table.where(flaws[name])}: {name} is {answers[name][2]!r}, neither yes nor no (1 or 0, 1 or -1, true "
+                        "or false). Correct it, or fetch the file again.")
     if celeba:
         table.left_out += [heading for heading in table.columns if heading not in wanted.values()]
     return {name: values for name, (values, _, _) in answers.items()}

@@ -7,8 +7,7 @@ Docs: https://celeba-nb.github.io/celeba_nb/internals/sources.html.md"""
 # %% auto #0
 __all__ = ['LARGEST_FILE', 'LARGEST_ARCHIVE', 'MOST_IMAGES', 'PLAIN_NAME', 'PICTURES', 'BAD_ZIP', 'BAD_PARQUET', 'LARGEST_GROUP',
            'check_images', 'reading_data', 'check_content', 'check_name', 'is_picture', 'Folder', 'walk', 'Zip',
-           'open_parquet', 'leaf_columns', 'read_column', 'Parquet', 'InMemoryImages', 'Renamed', 'Joined',
-           'match_names']
+           'open_parquet', 'leaf_columns', 'read_column', 'Parquet', 'InMemoryImages', 'Renamed', 'Joined']
 
 # %% ../nbs/internals/sources.ipynb #imports
 import lzma
@@ -79,8 +78,8 @@ def check_content(
     with reading_data(path), open(path, "rb") as file:
         start = file.read(200).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head")):
-        raise DataError(f"{path}: a web page, such as Google Drive's about its quota, in place of the file. Fetch the file later, "
-                        "or from the other place that download_celeba names.")
+        raise DataError(f"{path}: a web page, such as Google Drive's about its quota, in place of the file. Fetch the file "
+                        "later, or from the other place that download_celeba names.")
     if start.startswith(b"version https://git-lfs"):
         raise DataError(f"{path}: only Git LFS's pointer to the file. Fetch the file itself: git lfs pull.")
 
@@ -465,40 +464,3 @@ class Joined:
         "Return one encoded image."
         part, _, inside = name.partition("/")
         return self.sources[part].read(inside)
-
-# %% ../nbs/internals/sources.ipynb #match-names
-def _keys(name):
-    "Return what is compared, in this order: the name without its folder, capitals, the ending, both without the folder."
-    plain, small = name.rpartition("/")[2], name.casefold()
-    stem = small.rpartition(".")[0] if is_picture(small) else small
-    return plain, small, stem, plain.casefold(), stem.rpartition("/")[2]
-
-
-def match_names(
-    names: list[str],  # of images, as the labels say
-    there: set,  # names of a source
-    where: Path,  # the source, for the message
-) -> dict[str, str]:  # name -> name in the source, for those that were found; DataError if one fits two images
-    "Find the image that each label means."
-    found = {name: name for name in names if name in there}
-    for name in names:  # the labels may name the folder, too
-        if name not in found and (plain := name.rpartition("/")[2]) != name and plain in there:
-            found[name] = plain
-    open_names = [name for name in names if name not in found]
-    left = sorted(there - set(found.values())) if open_names else []
-    for step in range(5):
-        fits = {}
-        for path in left if open_names else []:
-            fits.setdefault(_keys(path)[step], []).append(path)
-        for name in open_names if fits else []:
-            paths = [path for path in fits.get(_keys(name)[step], []) if step in (1, 2) or "/" not in name or "/" not in path]
-            if len(paths) > 1:
-                raise DataError(f"{where}: {name!r} of the labels may be {paths[0]} or {paths[1]}. Delete one of the two, or "
-                                "write the name as the folder has it.")
-            found |= {name: path for path in paths}
-        open_names = [name for name in open_names if name not in found]
-    if len(set(found.values())) < len(found):
-        first = {}
-        name, other = next((name, first[path]) for name, path in found.items() if first.setdefault(path, name) != name)
-        raise DataError(f"{where}: {name!r} and {other!r} of the labels both mean {found[name]}. Delete one of the two lines.")
-    return found

@@ -219,5 +219,6 @@ def evaluate(
     batches = Batches(cache, rows, EVAL_BATCH_SIZE, device=recipe.device, memory_format=MEMORY_FORMATS[recipe.memory_format])
     with cpu_threads(recipe.threads):
         logits = compute_logits(run.net(recipe.device), batches, recipe)
-    truth = labels.attributes.to_numpy()
-    return metrics_table(logits.sigmoid().numpy(), truth[rows], truth[labels.rows("train")], list(labels.attributes))
+    truth, known = labels.attributes.to_numpy(), labels.rows("train")
+    majority_of = truth[known] if len(known) else run.predictions["valid_truth"]  # a folder may hold test images only
+    return metrics_table(logits.sigmoid().numpy(), truth[rows], majority_of, list(labels.attributes))
