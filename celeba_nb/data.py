@@ -26,9 +26,8 @@ from tqdm.utils import CallbackIOWrapper
 
 from . import drawing, sketch
 from .core import DataError, cache_folder, progress_bar, writing
-from .files import Labels
+from .files import SPLITS, Labels
 from .images import ImageCache, list_decoded, normalize
-from .label_tables import SPLITS
 from .sketch import make_sketch
 from .sources import open_parquet
 

@@ -162,8 +162,8 @@ def _first_flaw(path, chunk, width, separator):
     "Return the position of the first line that doesn't have `width` fields, and what is wrong with it."
     for row, (number, line) in enumerate(chunk):
         if (found := len(_fields(line, separator))) != width:
-            return row, (f"{path}, line {number}: {found - 1} values after the name, not {width - 1}. Correct it, or fetch the file "
-                         "again.")
+            return row, (f"{path}, line {number}: {found - 1} values after the name, not {width - 1}. Correct it, or fetch the "
+                         "file again.")
     return None
 
 
@@ -300,7 +300,7 @@ def _texts(parquet, leaf, groups, file):
 
 def read_parquet(
     file: Path,  # DataError if it is damaged, or unfolds to more than fits
-) -> tuple[Table, list[tuple] | None]:  # the table, without a name where the file has none; the place of each image, if it has any
+) -> tuple[Table, list[tuple] | None]:  # the table; the place of each image, if it has images
     "Read the labels of a parquet file, and where its images are."
     parquet = open_parquet(file)
     with reading_data(file, *BAD_PARQUET):
@@ -308,7 +308,7 @@ def read_parquet(
     pixels = _image_leaf(schema, leaves, file)
     rest = [leaf for leaf in leaves if leaf != pixels]
     beside = f"{pixels.rpartition('.')[0]}.path" if pixels and "." in pixels else None
-    tops = [leaf if leaf == beside else leaf.rpartition(".")[2] for leaf in rest]
+    tops = [leaf if leaf == beside else leaf.split(".")[0 if _leaf_type(schema, leaf) is None else -1] for leaf in rest]
     named = tops.index(beside) if beside in tops else _pick(tops, NAME_HEADINGS)
     roles = {"split": _pick(tops, SPLIT_HEADINGS), "identity": _pick(tops, IDENTITY_HEADINGS)}
     _check_headings(tops, file)
@@ -317,6 +317,8 @@ def read_parquet(
         if i == named:
             continue
         kind = _leaf_type(schema, leaf)
+        if (kind is None or not _is_plain(kind)) and i in roles.values():
+            raise DataError(f"{file}: column {top} has the wrong type, {kind or 'a list'}. Write it as numbers or text, or leave it out.")
         if kind is None or not _is_plain(kind):
             left_out.append(top)
         else:
@@ -399,7 +401,7 @@ def attributes_of(
                         "or false). Correct it, or fetch the file again.")
     if celeba:
         table.left_out += [heading for heading in table.columns if heading not in wanted.values()]
-    return {name: values for name, (values, _, _) in answers.items()}
+    return {name: values.astype(bool) for name, (values, _, _) in answers.items()}
 
 # %% ../nbs/internals/label_tables.ipynb #read-split
 _WORDS = {"train": "train", "training": "train", "0": "train", "valid": "valid", "validation": "valid", "val": "valid",

@@ -102,9 +102,9 @@ PICTURES = frozenset("jpg jpeg jpe jfif png webp bmp gif tif tiff heic heif avif
 
 
 def _stamp(path):
-    "Return a number that changes when the file is written to, or replaced."
+    "Return a number that changes when the file is written to or replaced, and one that also changes when it is moved."
     state = os.stat(path)
-    return hash((state.st_size, state.st_mtime_ns, state.st_ctime_ns))
+    return hash((state.st_size, state.st_mtime_ns, state.st_ino)), state.st_ctime_ns
 
 
 def is_picture(
@@ -143,10 +143,10 @@ class Folder:
     def stamps(
         self,
         names: list[str],  # of files
-    ) -> np.ndarray:  # (n,), int64
-        "Return a number for each file that changes when it is written to."
+    ) -> np.ndarray:  # (n, 2), int64
+        "Return the stamp of each file."
         with reading_data(self.path):
-            return np.array([_stamp(f"{self.path}/{name}") for name in names], np.int64)
+            return np.array([_stamp(f"{self.path}/{name}") for name in names], np.int64).reshape(-1, 2)
 
     def read(
         self,
@@ -207,10 +207,10 @@ class Zip:
     def stamps(
         self,
         names: list[str],  # of files
-    ) -> np.ndarray:  # (n,), int64, all equal
-        "Return a number for each file that changes when the archive is written to."
+    ) -> np.ndarray:  # (n, 2), int64, all equal
+        "Return the stamp of the archive for each file."
         with reading_data(self.path):
-            return np.full(len(names), _stamp(self.path))
+            return np.full((len(names), 2), _stamp(self.path))
 
     def read(
         self,
@@ -328,11 +328,11 @@ class Parquet:
     def stamps(
         self,
         names: list[str],  # of images
-    ) -> np.ndarray:  # (n,), int64
-        "Return a number for each image that changes when its file is written to."
+    ) -> np.ndarray:  # (n, 2), int64
+        "Return the stamp of each image's file."
         with reading_data("parquet files"):
             files = {file: _stamp(file) for file in {self.place[name][0] for name in names}}
-        return np.array([files[self.place[name][0]] for name in names], np.int64)
+        return np.array([files[self.place[name][0]] for name in names], np.int64).reshape(-1, 2)
 
     def read(
         self,
@@ -373,9 +373,9 @@ class InMemoryImages:
     def stamps(
         self,
         names: list[str],  # of files
-    ) -> np.ndarray:  # (n,), int64, all 0
-        "Return 0 for each file: nothing else writes to them."
-        return np.zeros(len(names), np.int64)
+    ) -> np.ndarray:  # (n, 2), int64, all 0
+        "Return the stamp of each file: nothing else writes to them."
+        return np.zeros((len(names), 2), np.int64)
 
     def read(
         self,
@@ -409,8 +409,8 @@ class Renamed:
     def stamps(
         self,
         names: list[str],  # of images
-    ) -> np.ndarray:  # (n,), int64
-        "Return a number for each image that changes when its file is written to."
+    ) -> np.ndarray:  # (n, 2), int64
+        "Return the stamp of each image's file."
         return self.source.stamps([self.inside[name] for name in names])
 
     def read(
@@ -453,9 +453,9 @@ class Joined:
     def stamps(
         self,
         names: list[str],  # of images
-    ) -> np.ndarray:  # (n,), int64
-        "Return a number for each image that changes when its file is written to."
-        return np.array(self._ask("stamps", names), np.int64)
+    ) -> np.ndarray:  # (n, 2), int64
+        "Return the stamp of each image's file."
+        return np.array(self._ask("stamps", names), np.int64).reshape(-1, 2)
 
     def read(
         self,

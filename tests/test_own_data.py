@@ -490,16 +490,20 @@ def test_two_sets_in_one_folder(small, tmp_path):
     assert len(read_celeba(root)) == 50  # a whole set in root
 
 
-def test_an_image_that_changes_while_others_are_decoded(own, tmp_path, monkeypatch):
+@pytest.mark.parametrize("way", ["written", "moved"])
+def test_an_image_that_changes_while_others_are_decoded(way, own, tmp_path, monkeypatch):
     "It is replaced, decoded, and put back: what was decoded is not kept."
     some, path = read_faces(own), own / "000007.jpg"
     good, first = path.read_bytes(), images._decode_rows
     some.fingerprint  # noqa: B018
 
     def decode(labels, size, rows):
+        if 6 not in rows:  # another thread's
+            return first(labels, size, rows)
+        path.rename(tmp_path / "kept") if way == "moved" else None
         path.write_bytes((own / "000008.jpg").read_bytes())
         found = first(labels, size, rows)
-        path.write_bytes(good)
+        path.write_bytes(good) if way == "written" else (tmp_path / "kept").rename(path)
         return found
 
     monkeypatch.setattr(images, "_decode_rows", decode)
@@ -513,8 +517,11 @@ def test_an_image_that_changes_while_others_are_decoded(own, tmp_path, monkeypat
 def test_a_file_that_changes_between_fingerprint_and_decoding(own, tmp_path):
     some = read_faces(own)
     some.fingerprint  # noqa: B018
-    os.utime(own / "000009.jpg", (1, 1))
-    assert "000009.jpg" in refused(ImageCache, some, 16, None, tmp_path / "cache", False)
+    os.link(own / "000008.jpg", tmp_path / "link")  # as a backup makes them
+    (own / "000007.jpg").chmod(0o400)
+    assert len(ImageCache(some, 16, folder=tmp_path / "cache", progress=False)) == 50
+    (own / "000009.jpg").write_bytes((own / "000009.jpg").read_bytes())
+    assert "000009.jpg" in refused(ImageCache, some, 8, None, tmp_path / "cache", False)
 
 
 def test_small_images_are_said_once(own, tmp_path):
