@@ -26,6 +26,7 @@ from celeba_nb.console import (
     OutFolder,
     Root,
     RunFolder,
+    find_data,
     one_line_errors,
     open_labels,
     records,
@@ -486,13 +487,21 @@ def bench_command(
     Example: celeba-nb bench --root ~/celeba --peers naive,fastai --json bench.json
     """
     with one_line_errors("Nothing was written."):
-        from celeba_nb.benchmark import bench
-        from celeba_nb.data import find_root
+        from celeba_nb.benchmark import backend_script, bench
+        from celeba_nb.data import draw_rows
 
+        ways = ["celeba_nb", *filter(None, peers.split(","))]
+        for way in ways:
+            backend_script(way)  # a wrong name is an error before the labels are read
+        labels, root = open_labels(root, quiet=True), find_data(root)
+        for split, count in zip(("train", "valid", "test"), (train_images, valid_images, test_images)):
+            if count > len(draw_rows(labels, split)):
+                raise DataError(f"{root}: {len(draw_rows(labels, split)):,} {split} images, fewer than the {count:,} to measure "
+                                f"with. Ask for fewer: --{split}-images {len(draw_rows(labels, split))}")
         sizes = {"train-images": train_images, "valid-images": valid_images, "test-images": test_images,
-                 "size": size, "epochs": epochs, "root": root or find_root()}
+                 "size": size, "epochs": epochs, "root": root}
         options = [word for name, value in sizes.items() for word in (f"--{name}", str(value))]
-        _show_bench(bench(["celeba_nb", *filter(None, peers.split(","))], options, repeats), json_file)
+        _show_bench(bench(ways, options, repeats), json_file)
 
 # %% ../nbs/internals/cli.ipynb #cache-command
 _Remove = Annotated[list[str], typer.Option(metavar="NAME", help="The entry to remove, or all; can be repeated.")]

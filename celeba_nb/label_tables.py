@@ -259,8 +259,8 @@ def _fill(path, headings, lines, separator, count, promised):
 def _is_plain(kind):
     "Return whether a type of Arrow is one whose values can be yes and no, a number or a text."
     kinds = pa.types
-    return any(test(kind) for test in (kinds.is_boolean, kinds.is_integer, kinds.is_floating, kinds.is_string,
-                                       kinds.is_large_string, kinds.is_null))
+    return kind is not None and any(test(kind) for test in (
+        kinds.is_boolean, kinds.is_integer, kinds.is_floating, kinds.is_string, kinds.is_large_string, kinds.is_null))
 
 
 def _leaf_type(schema, leaf):
@@ -273,13 +273,14 @@ def _leaf_type(schema, leaf):
     return kind
 
 
-def _fill_column(column, pieces):
+def _fill_column(column, pieces, file):
     "Add pieces of a column of Arrow."
-    for piece in pieces:
-        if pa.types.is_floating(piece.type) or pa.types.is_integer(piece.type) or pa.types.is_boolean(piece.type):
-            column.add(piece.to_numpy(zero_copy_only=False).astype(object))
-        else:
-            column.add(np.array(piece.to_pylist(), dtype=object))
+    with reading_data(file, *BAD_PARQUET):
+        for piece in pieces:
+            if pa.types.is_floating(piece.type) or pa.types.is_integer(piece.type) or pa.types.is_boolean(piece.type):
+                column.add(piece.to_numpy(zero_copy_only=False).astype(object))
+            else:
+                column.add(np.array(piece.to_pylist(), dtype=object))
     return column
 
 # %% ../nbs/internals/label_tables.ipynb #read-parquet
@@ -295,7 +296,8 @@ def _image_leaf(schema, leaves, file):
 def _texts(parquet, leaf, groups, file):
     "Read a column of texts as a list."
     pieces = read_column(parquet, leaf, groups, LARGEST_GROUP // 4, file)
-    return [text for piece in pieces for text in piece.to_pylist()]
+    with reading_data(file, *BAD_PARQUET):  # such as text that isn't UTF-8
+        return [text if text is None else str(text) for piece in pieces for text in piece.to_pylist()]
 
 
 def read_parquet(
@@ -309,21 +311,22 @@ def read_parquet(
     rest = [leaf for leaf in leaves if leaf != pixels]
     beside = f"{pixels.rpartition('.')[0]}.path" if pixels and "." in pixels else None
     tops = [leaf if leaf == beside else leaf.split(".")[0 if _leaf_type(schema, leaf) is None else -1] for leaf in rest]
-    named = tops.index(beside) if beside in tops else _pick(tops, NAME_HEADINGS)
+    texts = [top if _is_plain(_leaf_type(schema, leaf)) else "-" for top, leaf in zip(tops, rest)]
+    named = tops.index(beside) if beside in tops else _pick(texts, NAME_HEADINGS)
     roles = {"split": _pick(tops, SPLIT_HEADINGS), "identity": _pick(tops, IDENTITY_HEADINGS)}
     _check_headings(tops, file)
     columns, left_out = {}, []
     for i, (top, leaf) in enumerate(zip(tops, rest)):
         if i == named:
             continue
-        kind = _leaf_type(schema, leaf)
-        if (kind is None or not _is_plain(kind)) and i in roles.values():
-            raise DataError(f"{file}: column {top} has the wrong type, {kind or 'a list'}. Write it as numbers or text, or leave it out.")
-        if kind is None or not _is_plain(kind):
+        if texts[i] == "-" and i in roles.values():
+            kind = _leaf_type(schema, leaf) or "a list"
+            raise DataError(f"{file}: column {top} has the wrong type, {kind}. Write it as numbers or text, or leave it out.")
+        if texts[i] == "-":
             left_out.append(top)
         else:
             most = np.inf if i == roles["identity"] else MOST_TEXTS
-            columns[i] = _fill_column(Column(most), read_column(parquet, leaf, groups, LARGEST_GROUP, file))
+            columns[i] = _fill_column(Column(most), read_column(parquet, leaf, groups, LARGEST_GROUP, file), file)
     rows = _row_places(parquet, file, pixels, columns)
     names = [None] * len(rows) if named is None else _texts(parquet, rest[named], groups, file)
     taken = {role: columns.pop(i, None) for role, i in roles.items()}
@@ -376,7 +379,7 @@ def celeba_columns(
 
 def _some(names):
     "List names, at most eight."
-    return ", ".join(names[:8]) + f" and {len(names) - 8} more" * (len(names) > 8)
+    return ", ".join(name[:40] for name in names[:8]) + f" and {len(names) - 8} more" * (len(names) > 8)
 
 # %% ../nbs/internals/label_tables.ipynb #read-attributes
 def attributes_of(

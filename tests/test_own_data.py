@@ -560,6 +560,12 @@ def test_empty_splits(own, tmp_path):
     assert done.exit_code == 1 and f"Error: {own}: no train images (0 train, 0 valid, 10 test)" in done.stderr
 
 
+def test_bench_on_a_small_sample(small):
+    done = call("bench", "--root", small)
+    assert done.exit_code == 1 and "30 train images, fewer than the 1,000 to measure with" in done.stderr
+    assert "--train-images 30" in done.stderr and "Traceback" not in done.stderr
+
+
 # ---- bounds: 2 GB of memory and 20 s for whatever is refused
 
 BOUNDED = """
@@ -608,6 +614,19 @@ def test_a_pipe(name, own, figure):
     os.mkfifo(own / name)
     answer = bounded(own, figure)
     assert ("not a file" in answer) or answer.startswith("read"), answer
+
+
+def test_parquet_with_numbers_and_bad_text(own, tmp_path):
+    "Names may be numbers; a text that isn't UTF-8 is refused."
+    frame = table(own).reset_index()
+    (own / "labels.csv").unlink()
+    frame.assign(image=range(50)).to_parquet(own / "labels.parquet")
+    for i, path in enumerate(sorted(own.glob("*.jpg"))):
+        path.rename(own / f"{i}.jpg")
+    assert len(read_faces(own)) == 50
+    bad = pa.Array.from_buffers(pa.string(), 50, [None, pa.py_buffer(np.arange(51, dtype=np.int32)), pa.py_buffer(b"\x8d" * 50)])
+    pq.write_table(pa.table({"image": bad, "Hat": [True] * 50}), own / "labels.parquet")
+    assert "labels.parquet: can't be read" in refused(read_faces, own)
 
 
 def parquet_of(root, image, rows):
