@@ -413,7 +413,7 @@ _WORDS = {"train": "train", "training": "train", "0": "train", "valid": "valid",
 
 def split_of(
     column: Column,  # of a table
-    table: Table,
+    table: Table,  # for the message: where a row is
     strict: bool = False,  # only 0, 1 and 2, as in CelebA's own file
 ) -> np.ndarray:  # (n,) of "train", "valid" and "test"; DataError names the first row with another value
     "Translate a column into splits."
@@ -428,7 +428,7 @@ def split_of(
 
 def identity_of(
     column: Column,  # of a table
-    table: Table,
+    table: Table,  # for the message: where a row is
     strict: bool = False,  # only numbers, as in CelebA's own file
 ) -> np.ndarray | None:  # (n,), int64; of a person's name: a number made from it; None if no value is known
     "Translate a column into identities."

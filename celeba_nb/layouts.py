@@ -23,7 +23,7 @@ from .sources import Folder, Zip, is_picture, reading_data, walk
 
 # %% ../nbs/internals/layouts.ipynb #2c918976
 def copies_of(
-    root: Path,
+    root: Path,  # the folder that the user gave
     name: str,  # of a file or folder
 ) -> list[Path]:  # in root first
     "List the files or folders of that name in root and one level below, but none inside one of its own name."
@@ -32,7 +32,7 @@ def copies_of(
 
 
 def find_file(
-    root: Path,
+    root: Path,  # the folder that the user gave
     *names: str,  # of a file or folder; the first that is there counts
 ) -> Path | None:  # in root or one level below; None if there is none; DataError if it is there twice below
     "Find a file or folder by its name."
@@ -47,7 +47,7 @@ def find_file(
 
 
 def check_one_set(
-    root: Path,
+    root: Path,  # the folder that the user gave
     *paths: Path | None,  # the files and folders that are going to be read
 ):  # DataError if they may belong to different sets
     "Refuse files of which one is below root although there is a second copy of another."
@@ -60,7 +60,7 @@ def check_one_set(
 
 # %% ../nbs/internals/layouts.ipynb #05489459
 def find_images(
-    root: Path,
+    root: Path,  # the folder that the user gave
 ) -> Folder | Zip:  # DataError if there is none, or images in two places
     "Find CelebA's folder of images (Kaggle's is inside one of the same name), else the zip archive, else images anywhere."
     folder, archive = find_file(root, "img_align_celeba"), find_file(root, "img_align_celeba.zip")
@@ -77,7 +77,7 @@ def find_images(
 
 
 def find_any_images(
-    root: Path,
+    root: Path,  # the folder that the user gave
     state: str,  # for the message: what is missing
 ) -> Folder | Zip:  # DataError if there are none
     "Find images anywhere below root, else in its only zip archive."
@@ -200,7 +200,7 @@ def draw_split(
 def say_drawn(
     split: pd.Series,  # as it was drawn
     identity: np.ndarray | None,  # as for `draw_split`
-    root: Path,
+    root: Path,  # the folder that the user gave
     why: str,  # a clause
 ):
     "Say in one line that a split was drawn."
@@ -210,7 +210,7 @@ def say_drawn(
 
 # %% ../nbs/internals/layouts.ipynb #hub-snapshot
 def snapshot_of(
-    root: Path,
+    root: Path,  # the folder that the user gave
 ) -> Path:  # DataError if there are several
     "Find the snapshot inside a folder of Hugging Face's cache; for another folder, return root itself."
     inside = root if root.name == "snapshots" else root / "snapshots"
