@@ -11,7 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
     "compare": ["verdict"],
     "recipe": ["RECIPES", "Recipe"],
     "sketch": ["make_sketch"],
-    "files": ["read_celeba"],
+    "files": ["read_celeba", "read_faces"],
     "data": ["find_root"],
     "run": ["Run", "load"],
     "training": ["evaluate", "reproduce", "train"],

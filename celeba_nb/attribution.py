@@ -81,17 +81,19 @@ ATTRIBUTION_METHODS = {"gradient": _gradient, "occlusion": _occlusion, "integrat
 def attribute_maps(
     net: nn.Module,  # returns logits (n, attributes); on the same device as x
     x: torch.Tensor,  # (n, 3, size, size), in [-1, 1]
-    attribute: str | list[str],  # one of `ATTRIBUTES` for all images, or one for each; ValueError if unknown
+    attribute: str | list[str],  # one of `attributes` for all images, or one for each; ValueError if unknown
     method: str,  # one of `ATTRIBUTION_METHODS`; ValueError if unknown
     layer: nn.Module | None = None,  # whose feature maps Grad-CAM weights; None: `last_feature_maps`
+    attributes: tuple[str, ...] = ATTRIBUTES,  # names of the logits, such as `run.attributes`
 ) -> torch.Tensor:  # (n, size, size), float32: positive: evidence for the attribute; negative: against it
     "Attribute a logit to the pixels with one of four Captum methods."
     if method not in ATTRIBUTION_METHODS:
         raise ValueError(f"there is no method {method!r}: use one of {', '.join(ATTRIBUTION_METHODS)}")
     names = [attribute] * len(x) if isinstance(attribute, str) else list(attribute)
-    if unknown := set(names) - set(ATTRIBUTES):
-        raise ValueError(f"not among CelebA's 40 attributes: {', '.join(sorted(unknown))}")
-    target = torch.tensor([ATTRIBUTES.index(name) for name in names], device=x.device)
+    if unknown := set(names) - set(attributes):
+        whose = "CelebA's 40" if attributes == ATTRIBUTES else f"the network's {len(attributes)}"
+        raise ValueError(f"not among {whose} attributes: {', '.join(sorted(unknown))}")
+    target = torch.tensor([attributes.index(name) for name in names], device=x.device)
     with evaluating(net):
         return ATTRIBUTION_METHODS[method](net, x.detach().clone().requires_grad_(), target, layer).detach().float()
 

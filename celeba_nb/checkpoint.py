@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 
-from .core import DamagedError, TrainingError, check_size, reading, write_atomically
+from .core import DamagedError, TrainingError, check_file, reading, write_atomically
 from .loop import Callback
 from .recipe import describe_changes
 from .state import State
@@ -155,7 +155,7 @@ def read_checkpoint(
 ) -> tuple[dict[str, torch.Tensor], str, str]:  # tensors, run id, numbers as text; DamagedError if its content has changed
     "Read and verify what `save_checkpoint` wrote."
     with reading(path):
-        check_size(path, LARGEST_CHECKPOINT)
+        check_file(path, LARGEST_CHECKPOINT, DamagedError)
         open(path, "rb").close()  # on some systems, safe_open doesn't tell a file without permission from a damaged one
         try:
             with safe_open(path, "pt") as file:
@@ -174,7 +174,7 @@ def begun_choices(
 ) -> dict | None:  # the choices of its run; None if they can't be read
     "Read with which recipe an unfinished run was begun."
     try:
-        check_size(path, LARGEST_CHECKPOINT)
+        check_file(path, LARGEST_CHECKPOINT, DamagedError)
         with safe_open(path, "pt") as file:
             return json.loads(file.metadata()["numbers"])["recipe"]
     except (OSError, DamagedError, SafetensorError, ValueError, KeyError, TypeError):

@@ -22,6 +22,7 @@ from . import __version__
 from celeba_nb.console import (
     AllowModules,
     JsonFile,
+    LabelTable,
     OutFolder,
     PathsGroup,
     Root,
@@ -33,7 +34,7 @@ from celeba_nb.console import (
     write_file,
     write_json,
 )
-from .core import ATTRIBUTES, DataError, cache_folder, keep_memory
+from .core import DataError, cache_folder, keep_memory
 from .options import ALL_IMAGES, GroupedCommand, recipe_from_options, recipe_options
 from .recipe import RECIPES, Recipe, check_names
 
@@ -115,6 +116,7 @@ _Seeds = Annotated[int, typer.Option(min=1, help="Seeds per method; with fewer t
 def study_command(
     choices,  # field -> value
     root: Root = None,
+    table: LabelTable = None,
     seeds: _Seeds = 8,
     out: OutFolder = Path("runs/study"),
     allow: AllowModules = (),
@@ -135,9 +137,9 @@ def study_command(
         from celeba_nb.study import Study, study_recipes
 
         began = time.perf_counter()
-        on_sketch = root is None and not os.environ.get("CELEBA_ROOT")
+        on_sketch = root is None and table is None and not os.environ.get("CELEBA_ROOT")
         sizes = study_sizes(on_sketch, choices)
-        labels = open_labels(root)
+        labels = open_labels(root, table)
         done = Study(study_recipes(**sizes), seeds, out).run(labels)
         result = _show_study(done)
         if on_sketch and "epochs" not in choices:
@@ -213,6 +215,7 @@ _RecipeName = Annotated[str | None, typer.Option("--recipe", help=f"Start from a
 def train_command(
     choices,  # field -> value
     root: Root = None,
+    table: LabelTable = None,
     out: OutFolder = Path("runs/model"),
     recipe: _RecipeName = None,
     allow: AllowModules = (),
@@ -226,6 +229,8 @@ def train_command(
     Example: celeba-nb train --root ~/celeba --train-images 1000 --lr 0.0005 --out runs/model
 
     Example: celeba-nb train --root ~/celeba --recipe best-1k --out runs/best
+
+    Your own labels: celeba-nb train --root ~/photos --labels ~/photos/labels.csv --out runs/mine
     """
     with one_line_errors(f"The last checkpoint is kept beside {out}; run the same command to continue.", json_file):
         wanted = recipe_from_options(choices, recipe)
@@ -235,7 +240,7 @@ def train_command(
         from celeba_nb.training import train
 
         with find_processes(wanted.device) as process:
-            run = train(wanted, open_labels(root, quiet=not process.writes), folder=out, process=process)
+            run = train(wanted, open_labels(root, table, quiet=not process.writes), folder=out, process=process)
             if process.writes:
                 typer.echo(f"Test accuracy {run.metrics['test_accuracy']:.2%}, validation loss {run.metrics['valid_loss']:.4f}. "
                            f"Written: {out}")
@@ -249,6 +254,7 @@ _Split = Annotated[str, typer.Option(help="train, valid or test.")]
 def evaluate_command(
     folder: RunFolder,
     root: Root = None,
+    table: LabelTable = None,
     split: _Split = "test",
     allow: AllowModules = (),
     json_file: JsonFile = None,
@@ -262,7 +268,7 @@ def evaluate_command(
         from celeba_nb.training import evaluate
 
         began = time.perf_counter()
-        found = evaluate(load(folder, allow), open_labels(root), split)
+        found = evaluate(load(folder, allow), open_labels(root, table), split)
         typer.echo(f"{'images':24}{found['images']:,}")
         for key in ("accuracy", "balanced_accuracy", "mean_average_precision", "majority_accuracy"):
             typer.echo(f"{key.replace('_', ' '):24}{found[key]:.4f}")
@@ -281,7 +287,7 @@ def photo_answer(
     except DataError as error:
         return {"photo": str(path), "faces": [], "error": str(error)}
     faces = [{"box": [int(row[side]) for side in ("left", "top", "right", "bottom")], "way": row["way"],
-              "probabilities": {name: float(row[name]) for name in ATTRIBUTES}} for _, row in table.iterrows()]
+              "probabilities": {name: float(row[name]) for name in run.attributes}} for _, row in table.iterrows()]
     return {"photo": str(path), "faces": faces, "error": None}
 
 
@@ -309,7 +315,7 @@ def predict_command(
     allow: AllowModules = (),
     json_file: JsonFile = None,
 ):
-    """Find the faces in photos, and print which of the 40 attributes a trained network predicts.
+    """Find the faces in photos, and print which attributes a trained network predicts.
 
     The photos do not leave this machine. Faces are found with dlib (pip install 'celeba_nb[photo]').
 
@@ -339,7 +345,7 @@ def export_command(
     out: _Onnx = Path("model.onnx"),
     allow: AllowModules = (),
 ):
-    """Write a trained network as ONNX: the input is pixels (n, 3, size, size), the output 40 probabilities.
+    """Write a trained network as ONNX: the input is pixels (n, 3, size, size), the output a probability for each attribute.
 
     This needs the extra `export` (pip install 'celeba_nb[export]'). onnxruntime checks the file before it is kept.
 
@@ -368,6 +374,7 @@ def _show_reproduction(run, found, changes):
 def reproduce_command(
     folder: RunFolder,
     root: Root = None,
+    table: LabelTable = None,
     allow: AllowModules = (),
     json_file: JsonFile = None,
 ):
@@ -381,7 +388,7 @@ def reproduce_command(
 
         keep_memory()  # this process belongs to the command
         run = load(folder, allow)
-        found, changes = reproduce(run, open_labels(root)), changes_since(run)
+        found, changes = reproduce(run, open_labels(root, table)), changes_since(run)
         _show_reproduction(run, found, changes)
         write_json(json_file, {"run": run.id, "same": not found, "differences": found, "changes": changes})
     if found:
@@ -397,6 +404,7 @@ def report_command(
     folder: RunFolder,
     out: _Page = Path("report.html"),
     root: _KnownRoot = None,
+    table: LabelTable = None,
     allow: AllowModules = (),
 ):
     """Write a report about a trained network as one HTML file, which opens offline.
@@ -406,7 +414,7 @@ def report_command(
     with one_line_errors("The page was not written.", out):
         from celeba_nb.report import write_report
 
-        labels = None if root is None else open_labels(root)
+        labels = None if root is None and table is None else open_labels(root, table)
         typer.echo(f"Written: {write_report(folder, out, labels, allow)}")
 
 # %% ../nbs/internals/cli.ipynb #c2cdd618
@@ -480,7 +488,11 @@ def bench_command(
     Example: celeba-nb bench --root ~/celeba --peers naive,fastai --json bench.json
     """
     with one_line_errors("Nothing was written.", json_file):
-        from celeba_nb.benchmark import bench
+        from celeba_nb.benchmark import backend_script, bench
+
+        ways = ["celeba_nb", *filter(None, peers.split(","))]
+        for way in ways:
+            backend_script(way)  # a wrong name is an error before the labels are read
         counts = {"train": train_images, "valid": valid_images, "test": test_images}
         labels = open_labels(root)
         for split, wanted in counts.items():
@@ -489,7 +501,7 @@ def bench_command(
         sizes = {"train-images": train_images, "valid-images": valid_images, "test-images": test_images,
                  "size": size, "epochs": epochs, "root": labels.root}
         options = [word for name, value in sizes.items() for word in (f"--{name}", str(value))]
-        _show_bench(bench(["celeba_nb", *filter(None, peers.split(","))], options, repeats), json_file)
+        _show_bench(bench(ways, options, repeats), json_file)
 
 # %% ../nbs/internals/cli.ipynb #cache-command
 _Remove = Annotated[list[str], typer.Option(metavar="NAME", help="The entry to remove, or all; can be repeated.")]

@@ -6,7 +6,7 @@ Docs: https://celeba-nb.github.io/celeba_nb/internals/core.html.md"""
 
 # %% auto #0
 __all__ = ['ATTRIBUTES', 'IMAGE_SIZE', 'LOG_SECONDS', 'LOG_LINE', 'DataError', 'TrainingError', 'DamagedError', 'WriteError',
-           'printable', 'expand', 'writing', 'reading', 'check_size', 'temporary_path', 'is_standard_output',
+           'printable', 'expand', 'writing', 'reading', 'check_file', 'temporary_path', 'is_standard_output',
            'printing', 'standard_output', 'write_atomically', 'check_output', 'check_folder', 'cache_folder',
            'run_lock', 'import_object', 'is_watched', 'progress_bar', 'keep_memory', 'give_back_memory']
 
@@ -109,16 +109,21 @@ def reading(
         raise TrainingError(f"{path}: can't be read ({reason}). It was left unchanged: make it readable, and try "
                             "again.") from error
 
-# %% ../nbs/internals/core.ipynb #check-size
-def check_size(
-    path: Path,  # of a file; an OSError if it is missing
-    largest: int,  # bytes
-):  # DamagedError if it is a device or a pipe, or is larger
-    "Refuse a file that shouldn't be read."
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise DamagedError(f"{path}: this is not a regular file, so it isn't read")
-    if (size := path.stat().st_size) > largest:
-        raise DamagedError(f"{path}: {size:,} bytes, more than the {largest:,} that such a file may have")
+# %% ../nbs/internals/core.ipynb #check-file
+def check_file(
+    path: Path,  # of a file that is read next; links are followed; an OSError if it is missing
+    limit: int,  # bytes that it may have
+    error: type[Exception] = DataError,  # what is raised otherwise
+) -> int:  # its size in bytes
+    "Check that a path is a regular file of at most this size."
+    state = os.stat(path)
+    if stat.S_ISDIR(state.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(state.st_mode):
+        raise error(f"{path}: this is not a regular file, so it isn't read")
+    if state.st_size > limit:
+        raise error(f"{path}: {state.st_size:,} bytes, more than the {limit:,} that such a file may have")
+    return state.st_size
 
 # %% ../nbs/internals/core.ipynb #36f14dbd
 def _temporary_prefix(name):

@@ -26,9 +26,11 @@ from tqdm.utils import CallbackIOWrapper
 
 from . import drawing, sketch
 from .core import DataError, cache_folder, expand, progress_bar, writing
-from .files import Labels, _open_parquet
+from .files import SPLITS, Labels
 from .images import ImageCache, list_decoded, normalize
 from .sketch import make_sketch
+from .sources import open_parquet
+
 
 # %% ../nbs/internals/data.ipynb #5777eae2
 def _sketch_root(folder):
@@ -160,7 +162,7 @@ def _fetch(address, path, progress):
             shutil.copyfileobj(CallbackIOWrapper(bar.update, answer), file)
         if total and file.tell() != total:
             raise OSError(f"{address} broke off after {file.tell():,} of {total:,} bytes")
-    _open_parquet(part)
+    open_parquet(part)
     os.replace(part, path)
 
 # %% ../nbs/internals/data.ipynb #24478ee1
@@ -232,7 +234,7 @@ def _one_ahead(make, items):
 def iterate(
     self: Batches,
     start: int = 0,  # the first batch
-) -> Iterator:  # of (x, y): (b, 3, size, size) in [-1, 1]; (b, 40), float32, 0 or 1
+) -> Iterator:  # of (x, y): (b, 3, size, size) in [-1, 1]; (b, k), float32, 0 or 1
     "Iterate over an epoch from batch `start` on; the batches are the same as in a whole epoch."
     order, seed = _epoch(len(self.rows), self.generator)
     numbers, stage = range(start, len(self)), partial(_stage, self, order)
@@ -243,11 +245,15 @@ def iterate(
 def draw_rows(
     labels: Labels,  # to choose from
     split: str,  # "train", "valid" or "test"
-    n: int | None = None,  # number of images, at least 1; None: the whole split; DataError if it has fewer
+    n: int | None = None,  # number of images, at least 1; None: the whole split; DataError if it has fewer, or none
     seed: int = 0,  # at least 0; seeds share no row as long as there are enough
 ) -> np.ndarray:  # (n,) rows of the labels, int64, ascending
     "Draw n images of a split with a seed."
     rows = labels.rows(split)
+    if not len(rows):
+        counts = ", ".join(f"{len(labels.rows(name)):,} {name}" for name in SPLITS)
+        raise DataError(f"{labels.root}: no {split} images ({counts}). Add some, or leave the split out of a table of your own: "
+                        "then one is drawn.")
     if n is None:
         return rows
     if not 1 <= n <= len(rows) or seed < 0:

@@ -30,7 +30,7 @@ from filelock import FileLock
 from PIL import Image, ImageOps
 
 from .core import DataError, cache_folder, progress_bar, writing
-from .files import Labels
+from .files import Labels, digest
 
 # %% ../nbs/internals/images.ipynb #6a629797
 def normalize(
@@ -171,30 +171,42 @@ def one_torch_thread():
 
 # %% ../nbs/internals/images.ipynb #fe9514d4
 def _decode_rows(labels, size, rows):
-    "Decode the images of some rows, (k, size, size, 3), and list those that can't be decoded."
-    images, broken = np.zeros((len(rows), size, size, 3), np.uint8), []
+    "Decode the images of some rows, (k, size, size, 3), with the digests of their bytes; list the broken and the small ones."
+    images, digests, broken, small = np.zeros((len(rows), size, size, 3), np.uint8), [], [], []
     for image, row in zip(images, rows):
         try:
-            image[:] = decode(labels.read(row), size).permute(1, 2, 0).numpy()
+            data = labels.read(row)
+            digests.append(digest(data))
+            picture = open_image(data)
+            image[:] = resize(torch.from_numpy(picture).permute(2, 0, 1), size).permute(1, 2, 0).numpy()
         except DataError as error:
             broken.append(f"{labels.attributes.index[row]} ({error})")
-    return images, broken
+            continue
+        if min(picture.shape[:2]) < size:
+            small.append(f"{labels.attributes.index[row]}, {picture.shape[1]}×{picture.shape[0]}")
+    return images, digests, broken, small
 
 # %% ../nbs/internals/images.ipynb #680b17dc
 def _write_images(file, labels, rows, size, progress, window=512):
     "Write the decoded images in order, with at most a window of them in memory."
-    workers, broken = os.cpu_count() or 1, []
+    workers, digests, broken, small = os.cpu_count() or 1, [], [], []
     bar = progress_bar(total=len(rows), desc=f"decoding to {size}×{size}", unit=" images", show=progress)
     with ThreadPoolExecutor(workers) as pool, bar, one_torch_thread():
         for start in range(0, len(rows), window):
             some = np.array_split(rows[start : start + window], workers)
-            for images, remarks in pool.map(partial(_decode_rows, labels, size), some):
+            for images, seen, remarks, enlarged in pool.map(partial(_decode_rows, labels, size), some):
                 file.write(images)
+                digests += seen
                 broken += remarks
+                small += enlarged
                 bar.update(len(images))
     if broken:
         raise DataError(f"{labels.root}: {len(broken):,} image(s) can't be decoded: {', '.join(broken[:10])}"
                         f"{', …' * (len(broken) > 10)}. Fetch them again, or delete them: missing images are skipped.")
+    labels.check_unchanged(rows, digests)
+    if small:
+        warnings.warn(f"{labels.root}: {len(small):,} of {len(rows):,} images are smaller than {size}×{size}, such as {small[0]}"
+                      ": they are enlarged. Choose a smaller --size to avoid that.", stacklevel=7)
 
 # %% ../nbs/internals/images.ipynb #part-name
 DECODER = "libjpeg-turbo, exact"  # a change decodes all images again

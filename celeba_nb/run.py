@@ -12,6 +12,7 @@ __all__ = ['FORMAT', 'FILES', 'LARGEST_RECORD', 'choose_rows', 'resolve', 'run_i
 # %% ../nbs/internals/run.ipynb #imports
 import errno
 import hashlib
+import inspect
 import json
 import math
 import os
@@ -36,7 +37,16 @@ from safetensors import SafetensorError
 from torch import nn
 
 from . import __version__
-from .core import ATTRIBUTES, DamagedError, TrainingError, check_size, reading, temporary_path, writing
+from celeba_nb.core import (
+    ATTRIBUTES,
+    DamagedError,
+    TrainingError,
+    check_file,
+    import_object,
+    reading,
+    temporary_path,
+    writing,
+)
 from .data import Batches, draw_rows
 from .device import MEMORY_FORMATS, best_device, best_memory_format, best_precision, is_here
 from .files import Labels
@@ -75,6 +85,14 @@ def choose_rows(
     }
 
 # %% ../nbs/internals/run.ipynb #44de7a03
+def _outputs(recipe, labels):
+    "Return the arguments that give the network as many outputs as the data has attributes, where its default is another number."
+    wanted, given = labels.attributes.shape[1], inspect.signature(import_object(recipe.model)).parameters.get("attributes")
+    if given is None or "attributes" in recipe.model_args or given.default == wanted:
+        return {}
+    return {"model_args": recipe.model_args | {"attributes": wanted}}
+
+
 def resolve(
     recipe: Recipe,  # every choice of the run
     labels: Labels,  # of the whole data set
@@ -86,7 +104,7 @@ def resolve(
         raise TrainingError(f"recipe: there is no {device} here: use cpu, or auto")
     auto = {"precision": best_precision(device), "memory_format": best_memory_format(device), "threads": torch.get_num_threads()}
     settled = {name: value for name, value in auto.items() if getattr(recipe, name) == "auto"}
-    return replace(recipe, **counts, **settled, device=device)
+    return replace(recipe, **counts, **settled, **_outputs(recipe, labels), device=device)
 
 # %% ../nbs/internals/run.ipynb #c2e1d20e
 def _hash(choices, data):
@@ -316,7 +334,7 @@ def _read(path, reader):
     "Call a reader on a file of a run; DamagedError if the content is wrong, TrainingError if it can't be read or used."
     with reading(path):
         try:
-            check_size(path, _LARGEST[path.name])
+            check_file(path, _LARGEST[path.name], DamagedError)
             return reader(path)
         except FileNotFoundError:
             raise DamagedError(f"{path.parent} holds no run: {path.name} is missing") from None

@@ -23,7 +23,8 @@ from scipy.special import ndtr
 
 from .core import ATTRIBUTES, progress_bar, writing
 from .drawing import Face, draw
-from .files import InMemoryImages, Labels
+from .files import Labels
+from .sources import InMemoryImages
 
 # %% ../nbs/internals/sketch.ipynb #c266455c
 # Causes come before effects. Each line: an attribute, its log-odds, and what attributes above it add to them.

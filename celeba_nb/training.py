@@ -22,7 +22,7 @@ import torch
 
 from .batches import EVAL_BATCH_SIZE, make_batches
 from .checkpoint import LARGEST_CHECKPOINT, Checkpoint, begun_choices, load_checkpoint
-from .core import DamagedError, TrainingError, check_folder, check_size, import_object, progress_bar, run_lock
+from .core import DamagedError, TrainingError, check_file, check_folder, import_object, progress_bar, run_lock
 from .data import Batches, draw_rows
 from .device import MEMORY_FORMATS, is_here
 from .files import Labels
@@ -169,7 +169,7 @@ def take_folder(
                             "choose a new or an empty folder")
     folder = folder.resolve() if folder.is_symlink() or folder.name in ("", "..") else folder
     if (begun := checkpoint_path(folder)).exists():
-        check_size(begun, LARGEST_CHECKPOINT)
+        check_file(begun, LARGEST_CHECKPOINT, DamagedError)
     return folder
 
 # %% ../nbs/internals/training.ipynb #04703c7f
@@ -263,5 +263,6 @@ def evaluate(
         logits = compute_logits(run.net(recipe.device), batches, recipe)
     if not logits.isfinite().all():
         raise TrainingError(f"run {run.id}: its weights give answers that are not numbers: train it again")
-    truth = labels.attributes.to_numpy()
-    return metrics_table(logits.sigmoid().numpy(), truth[rows], truth[labels.rows("train")], list(labels.attributes))
+    truth, known = labels.attributes.to_numpy(), labels.rows("train")
+    majority_of = truth[known] if len(known) else run.predictions["valid_truth"]  # a folder may hold test images only
+    return metrics_table(logits.sigmoid().numpy(), truth[rows], majority_of, list(labels.attributes))

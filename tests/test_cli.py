@@ -239,7 +239,7 @@ def test_a_study_says_where_it_holds(tmp_path, monkeypatch, kind, options, lengt
         return Done(kind=kind)
 
     monkeypatch.delenv("CELEBA_ROOT", raising=False)
-    monkeypatch.setattr(cli, "open_labels", lambda root: None)
+    monkeypatch.setattr(cli, "open_labels", lambda *_: None)
     monkeypatch.setattr(study, "Study", recorded)
     monkeypatch.setattr(cli, "_show_study", lambda study: {"effects": []})
     root = ["--root", tmp_path] if kind == "own" else []

@@ -24,7 +24,7 @@ from layouts import (
     table,
 )
 
-from celeba_nb import files
+from celeba_nb import sources
 from celeba_nb.core import ATTRIBUTES
 from celeba_nb.files import read_celeba
 from celeba_nb.images import ImageCache
@@ -167,7 +167,7 @@ def test_parquet_without_paths_or_identities(small, labels, tmp_path):
 def test_parquet_is_read_lazily(small, tmp_path, monkeypatch):
     "Reading labels reads no image; reading in order reads each row group once."
     groups = []
-    monkeypatch.setattr(files, "_read_group", lambda *place, read=files._read_group: groups.append(place) or read(*place))
+    monkeypatch.setattr(sources, "_read_group", lambda *place, read=sources._read_group: groups.append(place) or read(*place))
     some = read_celeba(as_parquet(small, tmp_path / "set"))
     assert not groups
     [some.read(row) for row in range(50)]
@@ -190,8 +190,8 @@ BAD_TEXT = {
     "no partition file": (lambda r: (r / PART).unlink(), ["list_eval_partition.txt is missing"]),
     "no images": (lambda r: move(r, ("img_align_celeba", "../elsewhere")), ["neither img_align_celeba/ nor"]),
     "empty image folder": (lambda r: [f.unlink() for f in (r / "img_align_celeba").iterdir()], ["is empty"]),
-    "other images": (lambda r: [f.rename(f.with_suffix(".jpeg")) for f in (r / "img_align_celeba").iterdir()],
-                     ["none of the 50 labelled images"]),
+    "other images": (lambda r: [f.rename(f.with_name(f"x{f.name}")) for f in (r / "img_align_celeba").iterdir()],
+                     ["none of the 50 labelled images", "labels say 000001.jpg, the folder has x000001.jpg"]),
     "empty attribute file": (lambda r: (r / ATTR).write_text(""), [ATTR, "line 1", "number of images"]),
     "count is a word": (lambda r: edit(r, ATTR, line(1, lambda t: "fifty")), [ATTR, "line 1", "number of images"]),
     "no count": (lambda r: edit(r, ATTR, line(1, lambda t: None)), [ATTR, "line 1", "number of images"]),
@@ -203,7 +203,9 @@ BAD_TEXT = {
     "header only": (lambda r: edit(r, ATTR, lambda t: "\n".join(t.splitlines()[:2])), [ATTR, "no images are listed"]),
     "column missing": (lambda r: edit(r, ATTR, line(2, lambda t: t.replace(" Bald ", " "))),
         [ATTR, "line 2", "missing: Bald"]),
-    "column unknown": (lambda r: edit(r, ATTR, line(2, lambda t: t + " Happy")), [ATTR, "line 2", "unknown: Happy"]),
+    "column unknown": (lambda r: edit(r, ATTR, line(2, lambda t: t.replace("Bald", "Happy"))),
+        [ATTR, "line 2", "missing: Bald", "unknown: Happy"]),
+    "column without values": (lambda r: edit(r, ATTR, line(2, lambda t: t + " Happy")), [ATTR, "line 3", "40 values", "not 41"]),
     "column twice": (lambda r: edit(r, ATTR, line(2, lambda t: t.replace("Bald", "Male"))),
         ["missing: Bald", "repeated: Male"]),
     "value 7": (lambda r: edit(r, ATTR, line(9, lambda t: t.replace(" -1", " 7", 1))), [ATTR, "line 9", "'7'"]),
@@ -281,7 +283,7 @@ def without(column):
 BAD_PARQUET = {
     "no image": (lambda r: rewrite_parquet(r, without("image")), ["image with its bytes"]),
     "column missing": (lambda r: rewrite_parquet(r, without("Bald")), ["missing: Bald"]),
-    "column unknown": (lambda r: rewrite_parquet(r, lambda c: {**c, "Happy": c["Bald"]}), ["unknown: Happy"]),
+    "column unknown": (lambda r: rewrite_parquet(r, lambda c: {**without("Bald")(c), "Happy": c["Bald"]}), ["unknown: Happy"]),
     "empty value": (lambda r: rewrite_parquet(r, lambda c: {**c, "Bald": [None, *c["Bald"][1:]]}),
         ["row 0", "Bald is None"]),
     "value 7": (lambda r: rewrite_parquet(r, lambda c: {**c, "Bald": [0, 0, 7, *[0] * (len(c["Bald"]) - 3)]}),

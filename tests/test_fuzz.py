@@ -32,8 +32,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from signed import sign
 
-from celeba_nb import files
 from celeba_nb import run as records
+from celeba_nb import sources
 from celeba_nb.checkpoint import checksum, load_checkpoint, save_checkpoint
 from celeba_nb.core import ATTRIBUTES, DataError, TrainingError, WriteError
 from celeba_nb.export import export_onnx
@@ -482,7 +482,7 @@ def test_an_image_of_absurd_size(name, figure):
     figure("bombs and absurd sizes, refused within a bound of memory", 1)
 
 
-@pytest.mark.parametrize("size", [files.LARGEST_FILE + 1, 2**40])
+@pytest.mark.parametrize("size", [sources.LARGEST_FILE + 1, 2**40])
 def test_an_image_file_too_large(size, specimens, tmp_path, figure):
     "A file with holes takes no room on the disk."
     root = Path(shutil.copytree(specimens / "text", tmp_path / "set"))

@@ -331,7 +331,7 @@ def test_a_download_that_is_no_parquet_is_not_kept(tmp_path, monkeypatch):
             return text
 
     monkeypatch.setattr(urllib.request, "urlopen", Answer)
-    with pytest.raises(DataError, match="not a readable parquet file"):
+    with pytest.raises(DataError, match="a web page"):
         download_celeba(tmp_path / "set", "huggingface", progress=False)
     assert not list((tmp_path / "set").glob("*.parquet"))
 
