@@ -109,5 +109,6 @@ def recipe_from_options(
     if name is not None and name not in RECIPES:
         raise TrainingError(f"there is no recipe {name!r}: use one of {', '.join(RECIPES)}")
     start = RECIPES[name] if name else ALL_IMAGES
-    replaced = [part for part in ("model", "loss", "augment") if choices.get(part, getattr(start, part)) != getattr(start, part)]
+    parts = [name for name in choices if f"{name}_args" in recipe_schema()]
+    replaced = [part for part in parts if choices[part] != getattr(start, part)]
     return replace(start, **{f"{part}_args": {} for part in replaced} | choices)

@@ -65,8 +65,9 @@ def _as_json(arguments):
         raise ValueError(f"must be serialisable as JSON ({error})") from None
 
 
-_Arguments = Annotated[dict, AfterValidator(_as_json)]  # keyword arguments of a network, loss or augmentation
+_Arguments = Annotated[dict, AfterValidator(_as_json)]  # keyword arguments of a network, loss, augmentation or sampler
 _DEVICE = "^(auto|cpu|mps|cuda(:[0-9]+)?)$"
+_THRESHOLDS = "yes above: half: 0.5; balanced: an attribute's best balanced accuracy on validation images"
 
 # %% ../nbs/internals/recipe.ipynb #75c835b3
 @dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
@@ -80,7 +81,7 @@ class Recipe:
     size: int = setting("Data", 128, ge=8, help="height and width of an image, in pixels")
     model: str = setting("Network", "celeba_nb.model.AttributeCNN", help="builds the network; called with size=...")
     model_args: _Arguments = setting("Network", dict, help="keyword arguments of model")
-    loss: str = setting("Network", "celeba_nb.loop.bce", help="called with (net, x, y); a class is first called with (state)")
+    loss: str = setting("Network", "celeba_nb.loop.bce", help="called with (net, x, y); a class is first made with loss_args")
     loss_args: _Arguments = setting("Network", dict, help="keyword arguments of loss")
     augment: str | None = setting("Data", None, help="called with (x, generator), returns a batch like x; None: none")
     augment_args: _Arguments = setting("Data", dict, help="keyword arguments of augment")
@@ -102,6 +103,9 @@ class Recipe:
     compile: bool = setting("Machine", False, help="compile the network with torch.compile: for long runs on a GPU")
     threads: PositiveInt | Literal["auto"] = setting("Machine", "auto", help="CPU threads; auto: torch's default")
     seed: NonNegativeInt = setting("Data", 0, help="of training images, initial weights, order and augmentation")
+    sampler: str | None = setting("Data", None, absent=None, help="called with (y), weighs training images; None: none")
+    sampler_args: _Arguments = setting("Data", dict, absent={}, help="keyword arguments of sampler")
+    thresholds: Literal["half", "balanced"] = setting("Network", "half", absent="half", help=_THRESHOLDS)
 
     @property
     def cycle_epochs(self) -> int:
@@ -168,7 +172,7 @@ def _is_ours(name):
 
 def _names_in(value, key=None):
     "Yield every name in a value, its lists and its dictionaries."
-    if isinstance(value, str) and (key in ("model", "loss", "augment") or _DOTTED.fullmatch(value)):
+    if isinstance(value, str) and (key in ("model", "loss", "augment", "sampler") or _DOTTED.fullmatch(value)):
         yield value
     elif isinstance(value, list):
         for part in value:
@@ -183,7 +187,7 @@ def _names_in(value, key=None):
 def named_parts(
     recipe: Recipe,  # any
 ) -> list[str]:  # "celeba_nb.model.AttributeCNN" ...
-    "List the names that a recipe imports: network, loss, augmentation, and those in their arguments."
+    "List the names that a recipe imports: network, loss, augmentation, sampler, and those in their arguments."
     return [*_names_in(asdict(recipe))]
 
 
@@ -217,7 +221,7 @@ def check_names(
                                 f"code, allow it (--allow {module})")
     for name in filter(_is_ours, names):
         if not _is_part(import_object(name)):
-            raise TrainingError(f"recipe: {name!r} is not a network, loss or augmentation")
+            raise TrainingError(f"recipe: {name!r} is not a network, loss or augmentation, nor a sampler")
 
 # %% ../nbs/internals/recipe.ipynb #renamed
 def _renamed(value):
