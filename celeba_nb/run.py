@@ -233,7 +233,7 @@ def run_metrics(
 def _fit_answers(recipe, valid, truth):
     "Choose the temperature and the thresholds on the validation images; None: 0.5 for all."
     temperature = fit_temperature(valid, truth)
-    thresholds = tune_thresholds(rescale(valid, temperature), truth).tolist() if recipe.thresholds == "balanced" else None
+    thresholds = rescale(tune_thresholds(valid, truth), temperature).tolist() if recipe.thresholds == "balanced" else None
     return temperature, thresholds
 
 
