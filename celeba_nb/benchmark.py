@@ -77,7 +77,8 @@ def run_backend(
             peak = _watch(process)
         if process.returncode:
             log.seek(0)
-            raise TrainingError(f"{backend} failed:\n{log.read()[-2000:]}")
+            said = log.read().strip().splitlines() or [f"exit code {process.returncode}"]
+            raise TrainingError(f"{backend} failed: {said[-1]}")
         return json.loads(answer.read_text()) | {"peak_mb": peak}
 
 # %% ../nbs/internals/benchmark.ipynb #0d9423ae

@@ -424,7 +424,8 @@ def _find_images(root):
     if archive:
         return _Zip(archive)
     state = f"{folder} is empty" if folder else f"{root}: neither img_align_celeba/ nor img_align_celeba.zip is here"
-    raise DataError(f"{state}. Put CelebA's aligned images there; download_celeba says where to get them.")
+    raise DataError(f"{state}. Put CelebA's aligned images there; `celeba-nb download FOLDER` (in Python: download_celeba) "
+                    "fetches them.")
 
 # %% ../nbs/internals/files.ipynb #436d22cb
 def _read_files(root, suffix):
@@ -541,7 +542,8 @@ def _read_layout(root):
     layout = _layout(root)
     if layout is None:
         raise DataError(f"{root}: no list_attr_celeba.txt, list_attr_celeba.csv or parquet files. If this is the folder "
-                        "of images, give the one above; if you have none yet, download_celeba says where to get them.")
+                        "of images, give the one above; if you have none yet, `celeba-nb download FOLDER` (in Python: "
+                        "download_celeba) fetches them.")
     return _read_parquet(root) if layout == ".parquet" else _read_files(root, layout)
 
 # %% ../nbs/internals/files.ipynb #0efa9925

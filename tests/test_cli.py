@@ -2,6 +2,7 @@
 import json
 import math
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -50,8 +51,8 @@ def model(faces, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli") / "model"
     done = call("train", "--root", faces, *TINY, "--out", folder, "--json", folder.with_suffix(".json"))
     assert done.exit_code == 0, done.output
-    assert f"Data: 40 images in {faces} (24 train, 8 valid, 8 test)" in done.stdout
-    assert "Test accuracy" in done.stdout and f"Written: {folder}" in done.stdout
+    assert f"Data: 40 images in {faces} (24 train, 8 valid, 8 test), drawn faces" in done.stdout
+    assert re.search(r"Test accuracy \d+\.\d\d% \(never looking: \d+\.\d\d%\)", done.stdout) and f"Written: {folder}" in done.stdout
     return folder
 
 
@@ -89,11 +90,11 @@ def test_it_answers_at_once(arguments, code, said):
 def test_every_field_is_an_option_in_its_group():
     shown = call("train", "--help").output
     assert all(f"--{field.name.replace('_', '-')} " in shown for field in fields(Recipe))
-    groups = ["Options:", "Data:", "Network:", "Optimiser:", "Machine:"]
+    groups = ["Options:", "Data:", "Network:", "Optimiser:", "Machine:", "Output:"]
     assert [line for line in shown.splitlines() if line in groups] == groups
     assert shown.index("--lr NUMBER") > shown.index("Optimiser:") > shown.index("--model TEXT") > shown.index("Network:")
     text = " ".join(shown.split())
-    assert "learning rate [0.001; > 0]" in text and "--schedule constant|cosine" in text and "[None; > 0]" in text
+    assert "learning rate [0.001; > 0]" in text and "--schedule constant|cosine" in text and "training images, drawn by the seed [all; > 0]" in text
 
 
 def test_options_become_a_recipe(monkeypatch):
@@ -280,8 +281,9 @@ def test_train_writes_what_was_asked_for(model):
 def test_evaluate_says_how_good_it_is(faces, model, tmp_path):
     evaluated = call("evaluate", model, "--root", faces, "--json", tmp_path / "test.json")
     said = [line.split() for line in evaluated.stdout.splitlines()]
-    assert ["images", "8"] in said and {"accuracy", "balanced", "mean", "majority"} <= {line[0] for line in said}
-    assert all(len(line[-1]) == len("0.8125") for line in said if "accuracy" in line)
+    assert ["images", "8"] in said and {"accuracy", "balanced", "mean", "never", "log"} <= {line[0] for line in said}
+    assert all(re.fullmatch(r"\d+\.\d\d%", line[-1]) for line in said if {"accuracy", "never"} & {*line})
+    assert "trained on drawn faces, temperature" in evaluated.stdout and "Warning" not in evaluated.output
     found = read_strictly(tmp_path / "test.json")
     assert 0 < found["seconds"] < 60 and len(found["per_attribute"]) == 40
     assert math.isclose(found["accuracy"], load(model).metrics["test_accuracy"], rel_tol=1e-9)
@@ -290,7 +292,9 @@ def test_evaluate_says_how_good_it_is(faces, model, tmp_path):
 def test_a_number_that_does_not_exist_is_null(model, tmp_path):
     make_sketch(tmp_path / "one", 8, 1, 1, progress=False)
     done = call("evaluate", model, "--root", tmp_path / "one", "--json", tmp_path / "one.json")
-    assert done.exit_code == 0 and read_strictly(tmp_path / "one.json")["balanced_accuracy"] is None
+    found = read_strictly(tmp_path / "one.json")
+    assert done.exit_code == 0 and found["balanced_accuracy"] is None
+    assert "trained on drawn faces, and these are other images (drawn faces)" in done.stderr and not found["same_data"]
 
 
 def test_predict_answers_for_each_photo(faces, model, tmp_path):
@@ -304,7 +308,8 @@ def test_predict_answers_for_each_photo(faces, model, tmp_path):
 
 
 def test_predict_says_what_is_likely(capsys):
-    face = {"box": [10, 20, 188, 238], "probabilities": {"Smiling": 0.9, "Wearing_Hat": 0.51, "Young": 0.2}}
+    face = {"box": [10, 20, 188, 238], "probabilities": {"Smiling": 0.9, "Wearing_Hat": 0.51, "Young": 0.2},
+            "yes": ["Smiling", "Wearing_Hat"]}
     cli._show_answer({"photo": "me.jpg", "error": None, "faces": [face]})
     cli._show_answer({"photo": "sea.jpg", "error": None, "faces": []})
     assert capsys.readouterr().out.splitlines() == [
