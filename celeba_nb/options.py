@@ -115,7 +115,7 @@ def recipe_options(
     return decorate
 
 
-GROUPS = ("Options", "Data", "Question", "Network", "Optimiser", "Machine", "Output")  # of options, in this order
+GROUPS = ("Arguments", "Options", "Data", "Question", "Network", "Optimiser", "Machine", "Output")  # of options, in this order
 
 
 class GroupedCommand(TyperCommand):
@@ -128,7 +128,8 @@ class GroupedCommand(TyperCommand):
         groups = defaultdict(list)
         for parameter in self.get_params(ctx):
             if (record := parameter.get_help_record(ctx)) is not None:
-                groups[getattr(parameter, "rich_help_panel", None) or "Options"].append(record)
+                plain = "Arguments" if parameter.param_type_name == "argument" else "Options"
+                groups[getattr(parameter, "rich_help_panel", None) or plain].append(record)
         for title in sorted(groups, key=GROUPS.index):
             with formatter.section(title):
                 formatter.write_dl(groups[title])
