@@ -66,7 +66,7 @@ def _finite(value):
 
 def write_file(
     path: Path,  # of the file, whose folder may not exist yet; WriteError for a folder
-    content: bytes,
+    content: bytes,  # all of it
 ):
     "Write a result into a file, all of it or nothing."
     if path.is_dir():

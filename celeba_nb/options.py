@@ -124,7 +124,12 @@ class GroupedCommand(TyperCommand):
     def __init__(self, *args, help=None, **more):
         super().__init__(*args, help=help and help.replace("\n\nExample", "\n\n\b\nExample"), **more)
 
-    def format_options(self, ctx, formatter):
+    def format_options(
+        self,
+        ctx,  # click's context of the command
+        formatter,  # click's writer of the help
+    ):
+        "Write the options group by group."
         groups = defaultdict(list)
         for parameter in self.get_params(ctx):
             if (record := parameter.get_help_record(ctx)) is not None:

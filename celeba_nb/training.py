@@ -221,6 +221,8 @@ def differences(
 ) -> dict[str, float]:  # what differs -> largest difference (infinite if the shapes differ); empty: equal bit for bit
     "Find where two runs differ."
     parts = [(f"predictions {key}", a.predictions[key], b.predictions.get(key)) for key in a.predictions]
+    parts += [(key, np.array(getattr(a, key)), np.array(getattr(b, key))) for key in ("temperature", "thresholds")
+              if None not in (getattr(a, key), getattr(b, key))]  # an older record has neither
     parts += [(f"history {key}", a.history[key].to_numpy(), b.history[key].to_numpy()) for key in a.history]
     if a.weights is not None and b.weights is not None:
         parts += [(f"weights {key}", value.numpy(), b.weights[key].numpy()) for key, value in a.weights.items()]

@@ -59,9 +59,12 @@ def body(function):
 
 def undocumented(node, path):
     "What a public definition lacks: its docstring, and for each parameter or field a comment on its line."
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    path = Path(path)
+    lines = path.read_text(encoding="utf-8").splitlines()
     missing = [] if ast.get_docstring(node) else ["no docstring"]
-    options = re.findall(r"^(\w+) = (?:Annotated\[.*help=|_option\()", "\n".join(lines), re.M)  # with a help text
+    shared = path.with_name("console.py")  # options of several commands
+    text = "\n".join(lines) + (shared.read_text(encoding="utf-8") if shared.exists() else "")
+    options = re.findall(r"^(\w+) = (?:Annotated\[[^\n]*(?:\n\s[^\n]*)?help=|_option\()", text, re.M)  # with a help text
 
     def said(part):
         text = "\n".join(lines[part.lineno - 1 : part.end_lineno])
