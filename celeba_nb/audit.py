@@ -148,7 +148,7 @@ def calibration_row(
 ) -> dict[str, float]:  # test_accuracy, temperature, ece, ece_after, loss, loss_after, sure, sure_wrong
     "Calibration of a run before and after a temperature chosen on its validation images."
     valid, test, truth = (run.predictions[key] for key in ("valid", "test", "test_truth"))
-    t = fit_temperature(valid, run.predictions["valid_truth"])
+    t = run.temperature or fit_temperature(valid, run.predictions["valid_truth"])
     cooled, sure = rescale(test, t), np.abs(test - 0.5) > 0.45  # below 5% or above 95%
     wrong = ((test > 0.5) != truth)[sure]
     return {"test_accuracy": run.metrics["test_accuracy"], "temperature": t, "ece": calibration_error(test, truth),

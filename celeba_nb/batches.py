@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from .core import import_object
+from .core import TrainingError, import_object
 from .data import Batches
 from .device import MEMORY_FORMATS
 from .images import ImageCache
@@ -62,6 +62,20 @@ def augments(
     return epoch % recipe.cycle_epochs < recipe.cycle_epochs - recipe.no_aug_epochs
 
 
+def sampling_weights(
+    recipe: Recipe,  # of the run
+    truth: np.ndarray,  # (n, k), 0 or 1: the labels of its training images
+) -> torch.Tensor | None:  # (n,), at least 0; None: all equal; TrainingError for a sampler that gives anything else
+    "Compute the weights with which training images are drawn."
+    if recipe.sampler is None:
+        return None
+    weights = import_object(recipe.sampler)(torch.from_numpy(truth), **recipe.sampler_args)
+    if not isinstance(weights, torch.Tensor) or weights.shape != truth.shape[:1] or not (weights >= 0).all() \
+            or not 0 < weights.sum() < math.inf:
+        raise TrainingError(f"recipe: {recipe.sampler} must return a weight of at least 0 for each of {len(truth):,} images")
+    return weights
+
+
 def make_batches(
     recipe: Recipe,  # resolved
     cache: ImageCache,  # holds at least the run's images
@@ -69,6 +83,7 @@ def make_batches(
 ):  # a function from the epoch to its training Batches; and a dict of Batches in order: "valid", "test", perhaps "unlabeled"
     "Make the batches of a run."
     augment = partial(import_object(recipe.augment), **recipe.augment_args) if recipe.augment else None
+    weights = sampling_weights(recipe, cache.labels.attributes.to_numpy(np.float32)[rows["train"]])
     place = {"device": recipe.device, "memory_format": MEMORY_FORMATS[recipe.memory_format]}
     in_order = {split: Batches(cache, rows[split], EVAL_BATCH_SIZE, **place)
                 for split in ("valid", "test", "unlabeled") if len(rows[split])}
@@ -78,7 +93,8 @@ def make_batches(
     def train_batches(epoch):
         generator = epoch_generator(recipe.seed, epoch)
         change = augment if augments(recipe, epoch) else None
-        labeled = Batches(cache, rows["train"], recipe.batch_size, change, generator, **place)
+        seen = slice(None) if weights is None else torch.multinomial(weights, len(weights), replacement=True, generator=generator)
+        labeled = Batches(cache, rows["train"][seen], recipe.batch_size, change, generator, **place)
         if others is None:
             return labeled
         shuffled = np.random.default_rng((recipe.seed, epoch)).permutation(len(others.rows))

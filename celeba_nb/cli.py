@@ -1,4 +1,4 @@
-"""The course as commands: `celeba-nb study`, `train`, `evaluate`, `predict`, `export`, `report`, `reproduce`, `verdict`, `sketch`, `bench` and `cache`.
+"""The course as commands: `celeba-nb study`, `train`, `evaluate`, `predict`, `export`, `report`, `reproduce`, `verdict`, `sketch`, `download`, `bench` and `cache`.
 
 Docs: https://celeba-nb.github.io/celeba_nb/internals/cli.html.md"""
 
@@ -7,7 +7,7 @@ Docs: https://celeba-nb.github.io/celeba_nb/internals/cli.html.md"""
 # %% auto #0
 __all__ = ['app', 'study_sizes', 'study_command', 'verdict_command', 'train_command', 'evaluate_command', 'photo_answer',
            'predict_command', 'export_command', 'reproduce_command', 'report_command', 'sketch_command',
-           'bench_command', 'cache_command']
+           'download_command', 'bench_command', 'cache_command']
 
 # %% ../nbs/internals/cli.ipynb #imports
 import os
@@ -27,6 +27,7 @@ from celeba_nb.console import (
     PathsGroup,
     Root,
     RunFolder,
+    count_option,
     one_line_errors,
     open_labels,
     records,
@@ -41,7 +42,14 @@ from .recipe import RECIPES, Recipe, check_names
 # %% ../nbs/internals/cli.ipynb #e001c140
 app = typer.Typer(cls=PathsGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]},
-                  help="Facial attributes on CelebA: draw sketch faces, train, evaluate, ask about photos, and run the study.")
+                  help="""Facial attributes on CelebA: draw sketch faces, train, evaluate, ask about photos, and run the study.
+
+Images come from --root, else from $CELEBA_ROOT if it is set, else from sketch faces, which are drawn once. These and decoded
+images are kept in $CELEBA_NB_CACHE if it is set, else in your cache folder; `celeba-nb cache` lists them.
+
+Example: celeba-nb train --train-images 1,000 --size 64 --epochs 2
+
+Example: celeba-nb report runs/model""")
 
 
 def _show_version(wanted):
@@ -108,7 +116,7 @@ def _say_where_it_holds(images):
                    f"{real['n'].max()} seeds):\n\n{format_effects(real)}")
 
 # %% ../nbs/internals/cli.ipynb #a3667ccd
-_Seeds = Annotated[int, typer.Option(min=1, help="Seeds per method; with fewer than 7, no verdict is possible.")]
+_Seeds = Annotated[int, count_option(help="Seeds per method; it takes 7 to find that a method helps or hurts.")]
 
 
 @app.command("study", cls=GroupedCommand)
@@ -152,16 +160,22 @@ def study_command(
 
 # %% ../nbs/internals/cli.ipynb #verdict-command
 _Csv = Annotated[Path, typer.Argument(metavar="RUNS.csv", help="Runs: columns method, seed and outcomes; or wide.")]
-_Outcome = Annotated[str | None, typer.Option(help="The column to compare. Default: the only one there is.")]
-_Base = Annotated[str | None, typer.Option(help="The method that the others are compared with. Default: the first.")]
-_Margin = Annotated[float | None, typer.Option(help="Differences below it don't matter, in the outcome's unit.")]
-_Direction = Annotated[str, typer.Option(help="Which outcome is better: higher or lower.")]
-_Family = Annotated[list[str], typer.Option(metavar="A,B", help="The methods to ask about; can be repeated. Default: all.")]
-_Items = Annotated[Path | None, typer.Option(help="Outcomes of test items: method, seed, item, outcome (and group).")]
-_Picture = Annotated[Path | None, typer.Option(help="Also draw the effects into this PNG or SVG file.")]
+_Outcome = Annotated[str | None, typer.Option(rich_help_panel="Question",
+                                              help="The column to compare. Default: the only one there is.")]
+_Base = Annotated[str | None, typer.Option(rich_help_panel="Question",
+                                           help="The method that the others are compared with. Default: the first.")]
+_Margin = Annotated[float | None, typer.Option(rich_help_panel="Question",
+                                               help="Differences below it don't matter, in the outcome's unit.")]
+_Direction = Annotated[str, typer.Option(rich_help_panel="Question", help="Which outcome is better: higher or lower.")]
+_Family = Annotated[list[str], typer.Option(metavar="A,B", rich_help_panel="Question",
+                                            help="The methods to ask about; can be repeated. Default: all.")]
+_Items = Annotated[Path | None, typer.Option(rich_help_panel="Data",
+                                             help="Outcomes of test items: method, seed, item, outcome (and group).")]
+_Picture = Annotated[Path | None, typer.Option(rich_help_panel="Output",
+                                               help="Also draw the effects into this PNG or SVG file.")]
 
 
-@app.command("verdict")
+@app.command("verdict", cls=GroupedCommand)
 def verdict_command(
     file: _Csv,
     outcome: _Outcome = None,
@@ -182,7 +196,7 @@ def verdict_command(
 
     Example: celeba-nb verdict runs.csv --outcome accuracy --base plain --margin 0.002 --json verdict.json
 
-    With the outcome of each test image: celeba-nb verdict runs.csv --items images.csv
+    Example, with the outcome of each test image: celeba-nb verdict runs.csv --items images.csv
     """
     with one_line_errors("Nothing was written.", json_file, picture):
         from celeba_nb.compare import verdict
@@ -236,21 +250,34 @@ def train_command(
         wanted = recipe_from_options(choices, recipe)
         check_names(wanted, allow)
         keep_memory()  # this process belongs to the command
+        from celeba_nb.answers import describe_answers, never_looking
         from celeba_nb.scale import find_processes
         from celeba_nb.training import train
 
         with find_processes(wanted.device) as process:
-            run = train(wanted, open_labels(root, table, quiet=not process.writes), folder=out, process=process)
+            labels = open_labels(root, table, quiet=not process.writes)
+            run = train(wanted, labels, folder=out, process=process)
             if process.writes:
-                typer.echo(f"Test accuracy {run.metrics['test_accuracy']:.2%}, validation loss {run.metrics['valid_loss']:.4f}. "
-                           f"Written: {out}")
+                typer.echo(f"Test accuracy {run.metrics['test_accuracy']:.2%} (never looking: {never_looking(run, labels):.2%}), "
+                           f"validation loss {run.metrics['valid_loss']:.4f}. Network: {describe_answers(run)}. Written: {out}")
                 write_json(json_file, run.metrics | {"run": run.id})
 
 # %% ../nbs/internals/cli.ipynb #25c43851
-_Split = Annotated[str, typer.Option(help="train, valid or test.")]
+_Split = Annotated[str, typer.Option(rich_help_panel="Data", help="train, valid or test.")]
 
 
-@app.command("evaluate")
+def _show_metrics(found):
+    "Print what `evaluate` has found: shares in percent, the loss in nats."
+    typer.echo(f"{'images':36}{found['images']:,}")
+    typer.echo(f"{'never looking':36}{found['majority_accuracy']:.2%}")
+    for key in ("accuracy", "balanced_accuracy", "accuracy_at_thresholds", "balanced_accuracy_at_thresholds",
+                "mean_average_precision", "calibration_error"):
+        if key in found:
+            typer.echo(f"{key.replace('_', ' '):36}{found[key]:.2%}")
+    typer.echo(f"{'log loss':36}{found['log_loss']:.4f}")
+
+
+@app.command("evaluate", cls=GroupedCommand)
 def evaluate_command(
     folder: RunFolder,
     root: Root = None,
@@ -259,27 +286,36 @@ def evaluate_command(
     allow: AllowModules = (),
     json_file: JsonFile = None,
 ):
-    """Evaluate a trained network on a split.
+    """Evaluate a trained network on a split: shares in percent, beside what is right without looking.
+
+    Answers are yes above 50%; if the network has thresholds of its own, what is right with these is shown, too. The log loss and
+    the calibration error are of the probabilities that `predict` shows.
 
     Example: celeba-nb evaluate runs/model --root ~/celeba --split test --json test.json
     """
     with one_line_errors("Nothing was changed.", json_file):
-        from celeba_nb.run import load
+        from celeba_nb.answers import compare_data, describe_answers
+        from celeba_nb.run import data_kind, load
         from celeba_nb.training import evaluate
 
-        began = time.perf_counter()
-        found = evaluate(load(folder, allow), open_labels(root, table), split)
-        typer.echo(f"{'images':24}{found['images']:,}")
-        for key in ("accuracy", "balanced_accuracy", "mean_average_precision", "majority_accuracy"):
-            typer.echo(f"{key.replace('_', ' '):24}{found[key]:.4f}")
-        write_json(json_file, found | {"seconds": time.perf_counter() - began})
+        began, run = time.perf_counter(), load(folder, allow)
+        typer.echo(f"Network: {describe_answers(run)}")
+        labels = open_labels(root, table)
+        if other := compare_data(run, labels):
+            typer.echo(f"Warning: {other}", err=True)
+        found = evaluate(run, labels, split)
+        _show_metrics(found)
+        about = {"trained_on": run.kind, "evaluated_on": data_kind(labels), "same_data": not other,
+                 "temperature": run.temperature, "thresholds": run.thresholds}
+        write_json(json_file, found | about | {"seconds": time.perf_counter() - began})
 
 # %% ../nbs/internals/cli.ipynb #11394e43
 def photo_answer(
     path: Path,  # of a photo
     run,  # a Run with weights
-) -> dict:  # photo; faces: a list of {box, way, probabilities}; error: a message, or None
+) -> dict:  # photo; faces: a list of {box, way, probabilities, yes}; error: a message, or None
     "Return what `predict_photo` finds in a file, serialisable as JSON."
+    from celeba_nb.answers import decide
     from celeba_nb.photo import predict_photo
 
     try:
@@ -288,6 +324,8 @@ def photo_answer(
         return {"photo": str(path), "faces": [], "error": str(error)}
     faces = [{"box": [int(row[side]) for side in ("left", "top", "right", "bottom")], "way": row["way"],
               "probabilities": {name: float(row[name]) for name in run.attributes}} for _, row in table.iterrows()]
+    for face, yes in zip(faces, decide(run, table[list(run.attributes)].to_numpy())):
+        face["yes"] = [name for name, one in zip(run.attributes, yes) if one]
     return {"photo": str(path), "faces": faces, "error": None}
 
 
@@ -298,8 +336,8 @@ def _show_answer(answer):
     if not answer["faces"]:
         return typer.echo(f"{answer['photo']}: no face found")
     for number, face in enumerate(answer["faces"], 1):
-        likely = sorted(((p, name) for name, p in face["probabilities"].items() if p > 0.5), reverse=True)
-        said = ", ".join(f"{name.replace('_', ' ')} {p:.0%}" for p, name in likely) or "nothing above 50%"
+        likely = sorted(((p, name) for name, p in face["probabilities"].items() if name in face["yes"]), reverse=True)
+        said = ", ".join(f"{name.replace('_', ' ')} {p:.0%}" for p, name in likely) or "none of the attributes"
         left, top, right, bottom = face["box"]
         typer.echo(f"{answer['photo']}, face {number} of {len(answer['faces'])} ({left}, {top} to {right}, {bottom}): {said}")
 
@@ -308,30 +346,34 @@ _Photos = Annotated[list[Path], typer.Argument(help="Photos: JPEG, PNG, WebP, HE
 _Model = Annotated[Path, typer.Option("--model", help="A folder written by `celeba-nb train --out`.", show_default=False)]
 
 
-@app.command("predict")
+@app.command("predict", cls=GroupedCommand)
 def predict_command(
     photos: _Photos,
     model_folder: _Model,
     allow: AllowModules = (),
     json_file: JsonFile = None,
 ):
-    """Find the faces in photos, and print which attributes a trained network predicts.
+    """Find the faces in photos, and print which attributes a trained network predicts, with their probabilities.
 
     The photos do not leave this machine. Faces are found with dlib (pip install 'celeba_nb[photo]').
 
     Example: celeba-nb predict me.jpg friends.png --model runs/model --json answers.json
     """
     with one_line_errors("Nothing was written.", json_file), warnings.catch_warnings(record=True) as caught:
+        from celeba_nb.answers import describe_answers, photo_warning
         from celeba_nb.run import load
 
         warnings.simplefilter("always", UserWarning)
         began, run, answers = time.perf_counter(), load(model_folder, allow), []
+        for line in filter(None, (f"Network: {describe_answers(run)}", photo_warning(run) and f"Warning: {photo_warning(run)}")):
+            typer.echo(line, err=True)
         for path in photos:
             answers.append(photo_answer(path, run))
             _show_answer(answers[-1])
         for text in {str(warning.message) for warning in caught if "dlib" in str(warning.message)}:
             typer.echo(f"Warning: {text}", err=True)
-        write_json(json_file, {"model": run.id, "photos": answers, "seconds": time.perf_counter() - began})
+        write_json(json_file, {"model": run.id, "trained_on": run.kind, "temperature": run.temperature,
+                               "thresholds": run.thresholds, "photos": answers, "seconds": time.perf_counter() - began})
         if not any(answer["faces"] for answer in answers) or any(answer["error"] for answer in answers):
             raise typer.Exit(1)
 
@@ -339,7 +381,7 @@ def predict_command(
 _Onnx = Annotated[Path, typer.Option("--out", help="The ONNX file to write.")]
 
 
-@app.command("export")
+@app.command("export", cls=GroupedCommand)
 def export_command(
     folder: RunFolder,
     out: _Onnx = Path("model.onnx"),
@@ -347,15 +389,20 @@ def export_command(
 ):
     """Write a trained network as ONNX: the input is pixels (n, 3, size, size), the output a probability for each attribute.
 
-    This needs the extra `export` (pip install 'celeba_nb[export]'). onnxruntime checks the file before it is kept.
+    The probabilities are calibrated if the network has a temperature. The metadata name the attributes, a threshold for each,
+    and what the network was trained on. This needs the extra `export` (pip install 'celeba_nb[export]'). onnxruntime checks the
+    file before it is kept.
 
     Example: celeba-nb export runs/model --out model.onnx
     """
     with one_line_errors("Nothing was written.", out):
+        from celeba_nb.answers import describe_answers
         from celeba_nb.export import export_onnx
         from celeba_nb.run import load
 
-        off = export_onnx(load(folder, allow), out)
+        run = load(folder, allow)
+        off = export_onnx(run, out)
+        typer.echo(f"Network: {describe_answers(run)}")
         typer.echo(f"Written: {out} (onnxruntime's probabilities differ from PyTorch's by at most {off:.0e})")
 
 # %% ../nbs/internals/cli.ipynb #04baddca
@@ -370,7 +417,7 @@ def _show_reproduction(run, found, changes):
     typer.echo("The result differs." if found else f"The same, bit for bit: {', '.join(parts)}.")
 
 
-@app.command("reproduce")
+@app.command("reproduce", cls=GroupedCommand)
 def reproduce_command(
     folder: RunFolder,
     root: Root = None,
@@ -399,7 +446,7 @@ _Page = Annotated[Path, typer.Option("--out", help="The HTML file to write.")]
 _KnownRoot = Annotated[Path | None, typer.Option("--root", help="The CelebA folder that the network was trained on (optional).")]
 
 
-@app.command("report")
+@app.command("report", cls=GroupedCommand)
 def report_command(
     folder: RunFolder,
     out: _Page = Path("report.html"),
@@ -419,14 +466,14 @@ def report_command(
 
 # %% ../nbs/internals/cli.ipynb #c2cdd618
 _NewFolder = Annotated[Path, typer.Argument(help="The folder to create; it must be empty or not exist.")]
-_TrainFaces = Annotated[int, typer.Option("--train-images", min=1, help="Faces to train on.")]
-_ValidFaces = Annotated[int, typer.Option("--valid-images", min=1, help="Faces to validate with.")]
-_TestFaces = Annotated[int, typer.Option("--test-images", min=1, help="Faces to test with.")]
-_SketchSeed = Annotated[int, typer.Option(min=0, help="The same seed draws the same faces.")]
+_TrainFaces = Annotated[int, count_option("--train-images", help="Faces to train on.")]
+_ValidFaces = Annotated[int, count_option("--valid-images", help="Faces to validate with.")]
+_TestFaces = Annotated[int, count_option("--test-images", help="Faces to test with.")]
+_SketchSeed = Annotated[int, count_option(least=0, help="The same seed draws the same faces.")]
 _Noise = Annotated[float, typer.Option(min=0, max=0.99, help="Share of the labels to flip on purpose.")]
 
 
-@app.command("sketch")
+@app.command("sketch", cls=GroupedCommand)
 def sketch_command(
     out: _NewFolder,
     train_images: _TrainFaces = 2000,
@@ -445,6 +492,24 @@ def sketch_command(
         make_sketch(out, train_images, valid_images, test_images, seed=seed, label_noise=label_noise)
         typer.echo(f"Written: {out}")
 
+# %% ../nbs/internals/cli.ipynb #download-command
+_Target = Annotated[Path, typer.Argument(help="The folder to download to: about 1.4 GB. Finished files are kept.")]
+_Source = Annotated[str, typer.Option(help="torchvision (Google Drive, which often has a quota) or huggingface.")]
+
+
+@app.command("download", cls=GroupedCommand)
+def download_command(folder: _Target, source: _Source = "torchvision"):
+    """Download CelebA, which is for non-commercial research only: https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html
+
+    If the download fails, it says what to fetch by hand, and where to put it. An interrupted one continues.
+
+    Example: celeba-nb download ~/celeba --source huggingface
+    """
+    with one_line_errors(f"Finished files are kept in {folder}; run the same command to continue."):
+        from celeba_nb.data import download_celeba
+
+        open_labels(download_celeba(folder, source))
+
 # %% ../nbs/internals/cli.ipynb #3577aa62
 def _show_bench(found, json_file):
     "Print a comparison of implementations, and write its JSON."
@@ -462,21 +527,32 @@ def _show_bench(found, json_file):
     write_json(json_file, result | {"runs": records(found), "machine": describe_machine()})
 
 
+def _bench_images(labels, wanted):
+    "Choose how many images of each split are used: what was asked for, else 1,000, or all if there are fewer."
+    from celeba_nb.data import draw_rows
+
+    counts = {split: n or min(1000, len(labels.rows(split))) for split, n in wanted.items()}
+    used = {split: len(draw_rows(labels, split, n)) for split, n in counts.items()}  # an error if there are fewer
+    typer.echo("Compared on " + ", ".join(f"{n:,} {split}" for split, n in used.items()) + " images")
+    return {f"{split}-images": n for split, n in used.items()}
+
+
 _Peers = Annotated[str, typer.Option(help="Implementations to compare with, separated by commas: naive, fastai, quickest.")]
-_Repeats = Annotated[int, typer.Option(min=1, help="How often to run each implementation.")]
-_BenchImages = Annotated[int, typer.Option(min=1, help="Number of images in the split.")]
-_BenchSize = Annotated[int, typer.Option(min=8, help="Height and width of an image, in pixels.")]
-_BenchEpochs = Annotated[int, typer.Option(min=1, help="Passes over the training images.")]
+_Repeats = Annotated[int, count_option(help="How often to run each implementation.")]
+_BenchImages = Annotated[int | None, count_option(rich_help_panel="Data",
+                                                  help="Images of the split. Default: 1,000, or all if fewer.")]
+_BenchSize = Annotated[int, count_option(least=8, rich_help_panel="Data", help="Height and width of an image, in pixels.")]
+_BenchEpochs = Annotated[int, count_option(help="Passes over the training images.")]
 
 
-@app.command("bench")
+@app.command("bench", cls=GroupedCommand)
 def bench_command(
     root: Root = None,
     peers: _Peers = "naive,fastai",
     repeats: _Repeats = 3,
-    train_images: _BenchImages = 1000,
-    valid_images: _BenchImages = 1000,
-    test_images: _BenchImages = 1000,
+    train_images: _BenchImages = None,
+    valid_images: _BenchImages = None,
+    test_images: _BenchImages = None,
     size: _BenchSize = 128,
     epochs: _BenchEpochs = 5,
     json_file: JsonFile = None,
@@ -493,13 +569,8 @@ def bench_command(
         ways = ["celeba_nb", *filter(None, peers.split(","))]
         for way in ways:
             backend_script(way)  # a wrong name is an error before the labels are read
-        counts = {"train": train_images, "valid": valid_images, "test": test_images}
-        labels = open_labels(root)
-        for split, wanted in counts.items():
-            if wanted > (there := len(labels.rows(split))):
-                raise DataError(f"{labels.root} has {there:,} {split} images, not {wanted:,}: add --{split}-images {there}")
-        sizes = {"train-images": train_images, "valid-images": valid_images, "test-images": test_images,
-                 "size": size, "epochs": epochs, "root": labels.root}
+        labels, wanted = open_labels(root), {"train": train_images, "valid": valid_images, "test": test_images}
+        sizes = _bench_images(labels, wanted) | {"size": size, "epochs": epochs, "root": labels.root}
         options = [word for name, value in sizes.items() for word in (f"--{name}", str(value))]
         _show_bench(bench(ways, options, repeats), json_file)
 
@@ -507,7 +578,7 @@ def bench_command(
 _Remove = Annotated[list[str], typer.Option(metavar="NAME", help="The entry to remove, or all; can be repeated.")]
 
 
-@app.command("cache")
+@app.command("cache", cls=GroupedCommand)
 def cache_command(remove: _Remove = ()):
     """List the contents of the cache folder (decoded images, drawn faces), and remove entries on request.
 

@@ -256,9 +256,11 @@ def draw_rows(
                         "then one is drawn.")
     if n is None:
         return rows
-    if not 1 <= n <= len(rows) or seed < 0:
-        raise DataError(f"{n:,} {split} images for seed {seed}: there are {len(rows):,}. Ask for 1 to {len(rows):,} images, "
-                        "with a seed of 0 or more.")
+    if seed < 0:
+        raise DataError(f"There is no seed {seed}: seeds begin at 0.")
+    if not 1 <= n <= len(rows):
+        raise DataError(f"{n:,} {split} images are wanted, but there are {len(rows):,}. Ask for 1 to {len(rows):,} images, or "
+                        "for all of them.")
     shuffle, block = divmod(seed, len(rows) // n)  # each shuffle has blocks for that many seeds
     order = np.random.default_rng(shuffle).permutation(rows)
     return np.sort(order[block * n : (block + 1) * n])

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from .answers import calibrated_net
 from .core import TrainingError, write_atomically, writing
 from .images import RESIZE, normalize
 from .run import Run
@@ -67,6 +68,13 @@ def _write_onnx(net, pixels, path, notes):
     onnx.save(model, path)
 
 
+def _notes(run):
+    "Return the metadata of a run: what a program needs to use the file, as text."
+    thresholds = [0.5] * len(run.attributes) if run.thresholds is None else run.thresholds
+    return {"attributes": json.dumps(run.attributes), "resize": RESIZE, "run": run.id, "trained_on": run.kind or "unknown",
+            "temperature": str(run.temperature or "uncalibrated"), "thresholds": json.dumps(thresholds)}
+
+
 def _need_export():
     "TrainingError if the extra `export` is not installed."
     for name in ("onnx", "onnxscript", "onnxruntime"):
@@ -81,14 +89,14 @@ def export_onnx(
     "Write a trained network as ONNX: uint8 pixels in, probabilities out, and check it with onnxruntime."
     _need_export()
     path, size = Path(path), run.recipe.size
-    net = FromPixels(run.net()).eval()
+    net = FromPixels(calibrated_net(run)).eval()
     random = torch.Generator().manual_seed(0)
     two, seven = (torch.randint(0, 256, (n, 3, size, size), generator=random, dtype=torch.uint8) for n in (2, 7))
     off = math.inf
 
     def write(file):
         nonlocal off
-        _write_onnx(net, two, file, {"attributes": json.dumps(run.attributes), "resize": RESIZE, "run": run.id})
+        _write_onnx(net, two, file, _notes(run))
         if not (off := _compare_onnx(file, net, seven)) <= _TOLERANCE:  # nor if it is NaN
             raise TrainingError(f"{path}: onnxruntime's probabilities differ by up to {off:.2g}: the file is not kept")
 

@@ -431,8 +431,8 @@ def _no_labels(root, celeba):
         return DataError(f"{said}, but {tables[0].name}. For a table of your own, use read_faces.")
     if tables:
         return DataError(f"{said}, but {tables[0].name}. If these are the labels, name them: --labels {tables[0]}")
-    return DataError(f"{said}. If this is the folder of images, give the one above; if you have none yet, download_celeba says "
-                     "where to get them.")
+    return DataError(f"{said}. If this is the folder of images, give the one above; if you have none yet, "
+                     "`celeba-nb download FOLDER` (in Python: download_celeba) fetches them.")
 
 # %% ../nbs/internals/files.ipynb #0efa9925
 def _read(root, celeba):

@@ -88,7 +88,8 @@ def find_any_images(
     packed = sorted(path for path in root.iterdir() if path.suffix in (".7z", ".tar", ".gz", ".001", ".zip"))
     if [path.suffix for path in packed] == [".zip"]:
         return Zip(packed[0])
-    advice = f"Unpack {packed[0].name} there" if packed else "Put the images there; download_celeba says where to get CelebA's"
+    advice = (f"Unpack {packed[0].name} there" if packed else "Put the images there; `celeba-nb download FOLDER` (in Python: "
+              "download_celeba) fetches CelebA's")
     raise DataError(f"{state}, and no other image. {advice}.")
 
 # %% ../nbs/internals/layouts.ipynb #match-names

@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from .answers import calibrated_net
 from .detection import FoundFace, Similarity, centre_crop, find_points, load_dlib, search, warp_crop
 from .images import normalize, open_photo, resize
 from .model import predict
@@ -93,6 +94,6 @@ def predict_photo(
     faces = find_faces(open_photo(source))
     probabilities = np.zeros((0, len(run.attributes)))
     if faces:
-        probabilities = predict_images(run.net(), [face.picture for face in faces], run.recipe.size)
+        probabilities = predict_images(calibrated_net(run), [face.picture for face in faces], run.recipe.size)
     where = pd.DataFrame([[*face.box, face.way] for face in faces], columns=["left", "top", "right", "bottom", "way"])
     return pd.concat([where, pd.DataFrame(probabilities, columns=list(run.attributes))], axis=1)

@@ -12,7 +12,7 @@ __all__ = ['CHART_COLORS', 'METRICS', 'GROUPS', 'figure_svg', 'line_chart', 'gap
 # %% ../nbs/internals/report.ipynb #imports
 import re
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,10 +24,11 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from . import metrics
+from .answers import KINDS, answer_metrics, describe_answers
 from .audit import calibration_row, group_gaps
 from .core import TrainingError, write_atomically, writing
 from .files import Labels, identities
-from .run import Run, choose_rows, load
+from .run import Run, choose_rows, data_kind, load
 from .stats import bootstrap_counts
 from .style import STYLE, render
 
@@ -166,7 +167,7 @@ def metric_table(
 def attribute_table(
     run: Run,  # a finished run
     baselines: Baselines,  # of this run
-) -> pd.DataFrame:  # one row per attribute: yes, accuracy, majority, gain, low, high, recall, average_precision; NaN if undefined
+) -> pd.DataFrame:  # one row per attribute: yes, accuracy, majority, gain (low, high), recall, average_precision, threshold
     "Compute accuracy, gain over the majority and recall of each attribute on the test images; largest gain first."
     p, y = run.predictions["test"], run.predictions["test_truth"]
     true_positives, _, _, false_negatives = metrics.confusion_counts(p, y)
@@ -177,7 +178,8 @@ def attribute_table(
         recall = true_positives / (true_positives + false_negatives)
     table = pd.DataFrame({"yes": y.mean(0), "accuracy": metrics.attribute_accuracy(p, y), "majority": majority_right.mean(0),
                           "gain": gains.mean(0), "low": low, "high": high, "recall": recall,
-                          "average_precision": metrics.average_precision(p, y)}, index=list(run.attributes))
+                          "average_precision": metrics.average_precision(p, y),
+                          "threshold": run.thresholds or [0.5] * len(run.attributes)}, index=list(run.attributes))
     return table.sort_values("gain", ascending=False)
 
 # %% ../nbs/internals/report.ipynb #group-reports
@@ -262,8 +264,15 @@ _TEMPLATES.globals["range_percent"] = format_range
 def _how_made(run):
     "Describe how a run was made: title -> names and values."
     return {"Recipe": asdict(run.recipe), "Machine": run.machine | {"seconds": f"{run.metrics['seconds']:,.0f}"},
-            "Data": {"kind": run.kind or "unknown", "fingerprint": run.data, "run": run.id,
+            "Data": {"kind": KINDS[run.kind], "fingerprint": run.data, "run": run.id,
                      "test images": f"{len(run.predictions['test_truth']):,}"}}
+
+
+def _at_thresholds(run):
+    "Measure the test answers at the run's thresholds, if it has any."
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*left out of the mean")
+        return answer_metrics(run, run.predictions["test"], run.predictions["test_truth"])
 
 
 def make_page(
@@ -273,6 +282,7 @@ def make_page(
 ) -> str:  # HTML
     "Make the report page of a model."
     baselines, truth = find_baselines(run, labels), run.predictions["test_truth"]
+    run = run if labels is None or run.kind else replace(run, kind=data_kind(labels))  # an older record of known data
     attributes, calibration = attribute_table(run, baselines), calibration_row(run)
     never_looking = (run.predictions["valid_truth"] == baselines.majority[0]).mean()
     return _TEMPLATES.get_template("report.html.jinja").render(
@@ -282,7 +292,8 @@ def make_page(
         worse=int((attributes["high"] < 0).sum()), calibration=calibration,
         charts=learning_charts(run.history, never_looking) | {"calibration": calibration_chart(run, calibration)},
         groups=[group_report(run, baselines, name) for name in GROUPS if name in run.attributes], kind=run.kind,
-        made=_how_made(run))
+        calibrated=run.temperature is not None, answers=describe_answers(run), made=_how_made(run),
+        at_thresholds=_at_thresholds(run))
 
 # %% ../nbs/internals/report.ipynb #write-report
 def write_report(

@@ -52,7 +52,7 @@ from .device import MEMORY_FORMATS, best_device, best_memory_format, best_precis
 from .files import Labels
 from .images import RESIZE
 from .layers import evaluating
-from .metrics import accuracy
+from .metrics import accuracy, fit_temperature, rescale, tune_thresholds
 from .pretrained import without_download
 from .recipe import OLD_FIELDS, OLD_MODELS, OLD_PATHS, Recipe, describe_changes, own_modules, recipe_from_dict
 from .state import State, check_finite, image_losses, make_net
@@ -202,7 +202,7 @@ class Run:
     attributes: tuple[str, ...] = ATTRIBUTES  # the k attributes' names, in the order of the logits
     kind: str | None = None  # of the data: "drawn", "CelebA" or "own"; None: unknown, in an older record
     temperature: float | None = None  # by which the logits are divided, above 0; None: not fitted
-    thresholds: list[float] | None = None  # k probabilities, in [0, 1], above which the answer is yes; None: 0.5 for all
+    thresholds: list[float] | None = None  # k, in [0, 1]: yes above it, after the temperature; None: 0.5 for all
 
     @property
     def id(self) -> str:
@@ -257,6 +257,13 @@ def run_metrics(
     }
 
 
+def _fit_answers(recipe, valid, truth):
+    "Choose the temperature and the thresholds on the validation images; None: 0.5 for all."
+    temperature = fit_temperature(valid, truth)
+    thresholds = rescale(tune_thresholds(valid, truth), temperature).tolist() if recipe.thresholds == "balanced" else None
+    return temperature, thresholds
+
+
 def finish(
     state: State,  # of the run
     batches: dict[str, Batches],  # "valid" and "test"
@@ -275,8 +282,9 @@ def finish(
         check_finite(state, f"{split} loss", predictions[f"{split}_losses"].mean().item())
     weights = {key: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
                for key, value in net.state_dict().items()}
+    temperature, thresholds = _fit_answers(recipe, predictions["valid"], predictions["valid_truth"])
     return Run(recipe, labels.fingerprint, pd.DataFrame(state.history), predictions, run_metrics(state, predictions), weights,
-               attributes=tuple(labels.attributes), kind=data_kind(labels))
+               attributes=tuple(labels.attributes), kind=data_kind(labels), temperature=temperature, thresholds=thresholds)
 
 # %% ../nbs/internals/run.ipynb #613f020c
 FORMAT = 3  # of a run's folder; 1 and 2, which are still read, have older names in the recipe and a separate file of checksums

@@ -106,6 +106,7 @@ class State:
     history: list[dict] = field(default_factory=list)  # one row per epoch
     averaged: AveragedModel | None = None  # the moving average of the weights, if the recipe uses one
     unlabeled: Batches | None = None  # images without labels, in order; their labels are NaN until a teacher predicts them
+    rates: torch.Tensor | None = None  # (k,), in [0, 1]: the share of labelled training images with each attribute
     valid_logits: torch.Tensor | None = None  # logits of the validation images from the last validation
 
     @property

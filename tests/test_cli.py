@@ -1,25 +1,32 @@
 """The command line: how soon it answers, what it refuses, and what each command says besides what it writes."""
+import importlib
+import inspect
 import json
 import math
 import os
+import re
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
+import warnings
 from dataclasses import fields, replace
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from celeba_nb import __version__, cli, console, options, results, study
-from celeba_nb.core import DataError, TrainingError, WriteError
+from celeba_nb.core import DataError, TrainingError, WriteError, import_object
 from celeba_nb.files import read_celeba
-from celeba_nb.recipe import RECIPES, Recipe
+from celeba_nb.recipe import PARTS, RECIPES, Recipe, check_names
 from celeba_nb.run import load, save
 from celeba_nb.sketch import make_sketch
+from celeba_nb.stats import effect_rows
 from tools.notebooks import ROOT
 
 APP = "from celeba_nb.cli import app; app()"
@@ -50,8 +57,9 @@ def model(faces, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli") / "model"
     done = call("train", "--root", faces, *TINY, "--out", folder, "--json", folder.with_suffix(".json"))
     assert done.exit_code == 0, done.output
-    assert f"Data: 40 images in {faces} (24 train, 8 valid, 8 test)" in done.stdout
-    assert "Test accuracy" in done.stdout and f"Written: {folder}" in done.stdout
+    assert f"Data: 40 images in {faces} (24 train, 8 valid, 8 test), drawn faces" in done.stdout
+    assert re.search(r"Test accuracy \d+\.\d\d% \(never looking: \d+\.\d\d%\)", done.stdout)
+    assert "Network: trained on drawn faces, temperature" in done.stdout and f"Written: {folder}" in done.stdout
     return folder
 
 
@@ -89,11 +97,12 @@ def test_it_answers_at_once(arguments, code, said):
 def test_every_field_is_an_option_in_its_group():
     shown = call("train", "--help").output
     assert all(f"--{field.name.replace('_', '-')} " in shown for field in fields(Recipe))
-    groups = ["Options:", "Data:", "Network:", "Optimiser:", "Machine:"]
+    groups = ["Options:", "Data:", "Network:", "Optimiser:", "Machine:", "Output:"]
     assert [line for line in shown.splitlines() if line in groups] == groups
     assert shown.index("--lr NUMBER") > shown.index("Optimiser:") > shown.index("--model TEXT") > shown.index("Network:")
     text = " ".join(shown.split())
-    assert "learning rate [0.001; > 0]" in text and "--schedule constant|cosine" in text and "[None; > 0]" in text
+    assert "learning rate [0.001; > 0]" in text and "--schedule constant|cosine" in text
+    assert "training images, drawn by the seed [all; > 0]" in text
 
 
 def test_options_become_a_recipe(monkeypatch):
@@ -116,6 +125,86 @@ def test_options_become_a_recipe(monkeypatch):
 def test_a_wrong_value(option, value, said):
     done = call("train", option, value)
     assert done.exit_code == 2 and f"'{option}'" in done.stderr and said in done.stderr
+
+
+@pytest.mark.parametrize(("words", "field", "value"), [
+    (["--train-images", "all"], "train_images", None), (["--train-images", "1,000"], "train_images", 1000),
+    (["--unlabeled-images", "ALL", "--unlabeled-batch-size", "8"], "unlabeled_images", None),
+    (["--augment", "none"], "augment", None), (["--optimizer", "adam"], "optimizer", "Adam"),
+    (["--optimizer", "SGD"], "optimizer", "SGD"), (["--schedule", "Cosine"], "schedule", "cosine"),
+    (["--threads", "AUTO"], "threads", "auto"), (["--thresholds", "Balanced"], "thresholds", "balanced")])
+def test_values_as_people_type_them(words, field, value, monkeypatch):
+    "Also where a named recipe has another value."
+    got = []
+    monkeypatch.setattr(cli, "check_names", lambda recipe, allow: got.append(recipe) or exec("raise OSError"))
+    call("train", "--recipe", "best-10k", *words), call("train", *words)
+    assert [getattr(recipe, field) for recipe in got] == [value, value]
+
+
+def test_numbers_of_images_in_every_command(tmp_path):
+    done = call("sketch", tmp_path / "faces", "--train-images", "1,0", "--valid-images", 1, "--test-images", "1")
+    assert done.exit_code == 0 and len(read_celeba(tmp_path / "faces")) == 12
+    for words in (["sketch", tmp_path / "more", "--seed", "-1"], ["bench", "--size", "7"], ["study", "--seeds", "some"]):
+        done = call(*words)
+        assert done.exit_code == 2 and "is not a whole number of at least" in done.stderr, done.output
+
+
+def commands():
+    "Name -> command, as click sees it."
+    return typer.main.get_command(cli.app).commands
+
+
+def examples():
+    "Each line of a help that shows what to type."
+    found = [line for text in (cli.app.info.help, *(command.help for command in commands().values()))
+             for line in text.splitlines() if "celeba-nb " in line and ": celeba-nb " in line]
+    return [line.partition(": celeba-nb ")[2] for line in found]
+
+
+@pytest.mark.parametrize("example", examples())
+def test_an_example_can_be_typed(example):
+    "It is on one line of the help, and its words are understood."
+    name, *words = shlex.split(example)
+    commands()[name].make_context(name, words)
+    shown = call("--help" if example in cli.app.info.help else name, *(() if example in cli.app.info.help else ("--help",)))
+    assert f": celeba-nb {example}\n" in shown.output
+
+
+def test_each_command_has_groups_and_an_example():
+    assert len(examples()) > len(commands())
+    for name, command in commands().items():
+        assert isinstance(command, options.GroupedCommand), name
+        assert any(example.split()[0] == name for example in examples())
+
+
+def test_help_names_what_the_package_has():
+    "Augmentations, losses, networks and samplers; all that there are, and nothing that can't be used."
+    for field, names in PARTS.items():
+        assert all(f"{name}" in call("train", "--help").output for name in names)
+        check_names(replace(Recipe(), **{field: names[0]}))
+        assert all(import_object(name).__doc__ for name in names)
+    signs = {"augment": ["x", "generator"], "loss": ["net", "x", "y"]}
+    for field, sign in signs.items():
+        for module in ("augment", "loop", "few_labels", "imbalance"):
+            module = importlib.import_module(f"celeba_nb.{module}")
+            there = {f"{module.__name__}.{name}" for name in module.__all__ if inspect.isfunction(getattr(module, name))
+                     and list(inspect.signature(getattr(module, name)).parameters)[:len(sign)] == sign}
+            helpers = {"celeba_nb.augment.uniform"}  # of the others
+            assert there - helpers <= set(PARTS[field])
+
+
+def test_help_names_the_variables():
+    shown = " ".join(call("--help").output.split())
+    assert "$CELEBA_ROOT" in shown and "$CELEBA_NB_CACHE" in shown and "celeba-nb cache" in shown
+
+
+def test_seven_seeds():
+    "What the help of `study` says is what the verdict does: two signs of n, three questions."
+    assert "it takes 7 to find" in " ".join(call("study", "--help").output.split())
+    for n, said in ((6, "too few seeds to tell"), (7, "helps")):
+        clear = np.random.default_rng(0).normal(1, 0.01, (3, n, 1))
+        rows = effect_rows(clear, np.zeros(1), dict(zip("abc", np.eye(3))), "higher")
+        assert set(rows["verdict"]) == {said}
 
 
 def test_a_named_recipe_is_changed_by_what_is_said():
@@ -146,6 +235,37 @@ def test_errors_are_one_line(error, capsys):
     with pytest.raises(typer.Exit) as stopped, console.one_line_errors("Two runs are kept."):
         raise error
     assert stopped.value.exit_code == 1 and capsys.readouterr().err == f"Error: {error}\n"
+
+
+@pytest.mark.filterwarnings("default")
+def test_warnings_are_sentences(capsys):
+    "Each once, without the line of code that gave it."
+    with console.one_line_errors(""):
+        for text in ("3 of 40 attributes are\nleft out", "3 of 40 attributes are\nleft out", "another"):
+            warnings.warn(text, stacklevel=1)
+    assert capsys.readouterr().err == "Warning: 3 of 40 attributes are left out\nWarning: another\n"
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["--augment", "celeba_nb.augment.random_flip", "--augment-args", '{"often": 1}'], "unexpected keyword argument 'often'"),
+    (["--augment", "celeba_nb.augment.random_flip", "--augment-args", '{"p": "half"}'], "can't be used as augment"),
+    (["--augment", "celeba_nb.augment.compose", "--augment-args", '{"steps": [1]}'], "can't be used as augment"),
+    (["--augment", "celeba_nb.augment.random_affine", "--augment-args", '{"degrees": "ten"}'], "can't be used as augment"),
+    (["--augment", "celeba_nb.model.ResNet"], "can't be used as augment"),
+    (["--augment", "celeba_nb.loop.bce"], "can't be used as augment"),
+    (["--loss", "celeba_nb.augment.random_flip"], "can't be used as loss"),
+    (["--loss", "celeba_nb.model.AttributeCNN"], "can't be used as loss"),
+    (["--loss", "celeba_nb.augment.mixup_bce", "--loss-args", '{"alpha": "much"}'], "can't be used as loss with loss_args"),
+    (["--loss", "celeba_nb.few_labels.SelfTraining", "--loss-args", '{"step": []}'], "can't be used as loss"),
+    (["--sampler", "celeba_nb.augment.random_flip"], "can't be used as sampler"),
+    (["--sampler", "celeba_nb.imbalance.answer_weights", "--sampler-args", '{"rates": 1}'], "sampler"),
+    (["--model", "celeba_nb.loop.bce"], "can't be built"), (["--model-args", '{"width": 3}'], "can't be built"),
+    (["--augment", "celeba_nb.augment.flip"], "there is no 'celeba_nb.augment.flip'")])
+def test_wrong_parts_are_refused_before_images_are_decoded(faces, words, said, tmp_path, monkeypatch):
+    monkeypatch.setattr("celeba_nb.training.ImageCache", lambda *_, **__: pytest.fail("images are decoded"))
+    done = call("train", "--root", faces, *TINY, *words, "--out", tmp_path / "bad")
+    assert done.exit_code == 1 and isinstance(done.exception, SystemExit), done.exception
+    assert re.fullmatch("Error: recipe: [^\n]+\n", done.stderr) and said in done.stderr, done.stderr
 
 
 def test_interrupted(capsys):
@@ -280,8 +400,9 @@ def test_train_writes_what_was_asked_for(model):
 def test_evaluate_says_how_good_it_is(faces, model, tmp_path):
     evaluated = call("evaluate", model, "--root", faces, "--json", tmp_path / "test.json")
     said = [line.split() for line in evaluated.stdout.splitlines()]
-    assert ["images", "8"] in said and {"accuracy", "balanced", "mean", "majority"} <= {line[0] for line in said}
-    assert all(len(line[-1]) == len("0.8125") for line in said if "accuracy" in line)
+    assert ["images", "8"] in said and {"accuracy", "balanced", "mean", "never", "log"} <= {line[0] for line in said}
+    assert all(re.fullmatch(r"\d+\.\d\d%", line[-1]) for line in said if {"accuracy", "never"} & {*line})
+    assert "trained on drawn faces, temperature" in evaluated.stdout and "Warning" not in evaluated.output
     found = read_strictly(tmp_path / "test.json")
     assert 0 < found["seconds"] < 60 and len(found["per_attribute"]) == 40
     assert math.isclose(found["accuracy"], load(model).metrics["test_accuracy"], rel_tol=1e-9)
@@ -290,7 +411,9 @@ def test_evaluate_says_how_good_it_is(faces, model, tmp_path):
 def test_a_number_that_does_not_exist_is_null(model, tmp_path):
     make_sketch(tmp_path / "one", 8, 1, 1, progress=False)
     done = call("evaluate", model, "--root", tmp_path / "one", "--json", tmp_path / "one.json")
-    assert done.exit_code == 0 and read_strictly(tmp_path / "one.json")["balanced_accuracy"] is None
+    found = read_strictly(tmp_path / "one.json")
+    assert done.exit_code == 0 and found["balanced_accuracy"] is None
+    assert "trained on drawn faces, and these are other images (drawn faces)" in done.stderr and not found["same_data"]
 
 
 def test_predict_answers_for_each_photo(faces, model, tmp_path):
@@ -299,12 +422,15 @@ def test_predict_answers_for_each_photo(faces, model, tmp_path):
     assert done.exit_code == 0, done.output
     written = read_strictly(tmp_path / "answers.json")
     assert written["model"] == load(model).id and len(written["photos"][0]["faces"][0]["probabilities"]) == 40
+    assert "trained on drawn faces" in done.stderr and done.stderr.count("Warning: this network was trained on drawn faces") == 1
+    assert written["trained_on"] == "drawn" and written["temperature"] == load(model).temperature
     both = call("predict", photo, tmp_path / "nothing.jpg", "--model", model)
     assert both.exit_code == 1 and "face 1 of 1" in both.stdout and "there is no such file" in both.stderr
 
 
 def test_predict_says_what_is_likely(capsys):
-    face = {"box": [10, 20, 188, 238], "probabilities": {"Smiling": 0.9, "Wearing_Hat": 0.51, "Young": 0.2}}
+    face = {"box": [10, 20, 188, 238], "probabilities": {"Smiling": 0.9, "Wearing_Hat": 0.51, "Young": 0.2},
+            "yes": ["Smiling", "Wearing_Hat"]}
     cli._show_answer({"photo": "me.jpg", "error": None, "faces": [face]})
     cli._show_answer({"photo": "sea.jpg", "error": None, "faces": []})
     assert capsys.readouterr().out.splitlines() == [
@@ -351,6 +477,18 @@ def test_bench_says_how_many_times_as_fast(capsys, tmp_path):
     said = capsys.readouterr().out
     assert "5.00 times as fast as naive (4.00 to 6.00)" in said and "test_accuracy" in said
     assert read_strictly(tmp_path / "bench.json")["ratio_vs_naive"] == 5
+
+
+def test_bench_takes_what_is_there(faces, monkeypatch):
+    "A folder with fewer than 1,000 images a split; asked for more than there are, it says so in one line."
+    asked = []
+    monkeypatch.setattr("celeba_nb.benchmark.bench", lambda backends, options, repeats: asked.append(options))
+    monkeypatch.setattr(cli, "_show_bench", lambda found, json_file: None)
+    done = call("bench", "--root", faces, "--valid-images", 5)
+    assert done.exit_code == 0 and "Compared on 24 train, 5 valid, 8 test images" in done.stdout, done.output
+    assert asked[0][:6] == ["--train-images", "24", "--valid-images", "5", "--test-images", "8"]
+    done = call("bench", "--root", faces, "--train-images", "5,000")
+    assert done.exit_code == 1 and "5,000 train images are wanted, but there are 24. Ask for 1 to 24" in done.stderr
 
 
 def test_bench_runs_another_way(faces, tmp_path):

@@ -13,9 +13,11 @@ import pytest
 import torch
 from filelock import FileLock
 from layouts import as_parquet, refused
+from typer.testing import CliRunner
 
 from celeba_nb import data
 from celeba_nb.augment import random_flip
+from celeba_nb.cli import app
 from celeba_nb.data import Batches, clear_cache, download_celeba, draw_rows, find_root, list_cache
 from celeba_nb.files import read_celeba
 from celeba_nb.images import ImageCache, denormalize, normalize
@@ -262,6 +264,23 @@ def test_download(hub, labels, tmp_path, monkeypatch, capsys):
     assert (tmp_path / "new" / "train-00000-of-00002.parquet").stat().st_mtime_ns == fetched
     download_celeba(tmp_path / "shown", "huggingface", hub)
     assert capsys.readouterr().err.count("(100%)") == 4  # a bar for each file, which knows how much is to come
+
+
+def test_the_command_that_errors_advise(hub, labels, tmp_path, monkeypatch):
+    "What a folder without CelebA advises fetches it; a second time it fetches nothing."
+    (tmp_path / "new").mkdir()
+    assert "`celeba-nb download FOLDER`" in refused(read_celeba, tmp_path / "new")
+    real = data._fetch_hub
+    monkeypatch.setattr(data, "_fetch_hub", lambda root, base, progress: real(root, hub, progress))
+    for _ in range(2):
+        done = CliRunner().invoke(app, ["download", str(tmp_path / "new"), "--source", "huggingface"])
+        assert done.exit_code == 0 and f"Data: {len(labels):,} images in {tmp_path / 'new'}" in done.stdout, done.output
+    other = CliRunner().invoke(app, ["download", str(tmp_path / "new"), "--source", "elsewhere"])
+    assert other.exit_code == 1 and "There is no source 'elsewhere'" in other.stderr
+
+
+def test_a_seed_that_is_none(labels):
+    assert refused(draw_rows, labels, "train", 3, -1) == "There is no seed -1: seeds begin at 0."
 
 
 def test_download_by_torchvision(tmp_path, monkeypatch):

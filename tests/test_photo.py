@@ -15,6 +15,7 @@ from forked import run_apart, run_notebook
 from PIL import Image, ImageOps
 from signed import sign
 
+from celeba_nb.answers import calibrated_net
 from celeba_nb.core import ATTRIBUTES, DataError, TrainingError
 from celeba_nb.data import find_root
 from celeba_nb.detection import (
@@ -408,7 +409,7 @@ def test_another_network_than_the_exported_one_is_noticed(model, tmp_path):
     assert export_onnx(run, tmp_path / "model.onnx") < 1e-4 and [*tmp_path.iterdir()] == [tmp_path / "model.onnx"]
     (answers,) = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(None, {"pixels": pixels.numpy()})
     other = replace(run, weights={name: 1.1 * weight for name, weight in run.weights.items()})
-    same, different = (FromPixels(one.net()).eval()(pixels).detach().numpy() for one in (run, other))
+    same, different = (FromPixels(calibrated_net(one)).eval()(pixels).detach().numpy() for one in (run, other))
     assert np.abs(answers - same).max() < 1e-4 < np.abs(answers - different).max()
 
 

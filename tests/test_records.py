@@ -73,7 +73,7 @@ def made_up(recipe, k=40, weights=None, **more):
 def test_a_record_says_what_it_is_about(made):
     about = json.loads((made.folder / "recipe.json").read_text())
     assert about["format"] == FORMAT == 3 and about["kind"] == "drawn" and about["attributes"] == list(ATTRIBUTES)
-    assert about["modules"] == [] and about["temperature"] is None and about["thresholds"] is None
+    assert about["modules"] == [] and 0 < about["temperature"] <= 20.01 and about["thresholds"] is None
     assert sorted(path.name for path in made.folder.iterdir()) == sorted(["recipe.json", *about["files"]])
     assert load(made.folder).kind == made.run.kind == "drawn"
 

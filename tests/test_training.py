@@ -136,6 +136,8 @@ def test_a_forged_record_is_found_out(labels, whole):
     assert reproduce(whole, labels, progress=False) == {} == changes_since(whole)
     forged = replace(whole, predictions=longer.predictions)
     assert reproduce(forged, labels, progress=False)["predictions test"] == apart["predictions test"]
+    assert [*reproduce(replace(whole, temperature=whole.temperature + 1), labels, progress=False)] == ["temperature"]
+    assert reproduce(replace(whole, temperature=None), labels, progress=False) == {}  # an older record
     assert changes_since(replace(whole, machine=whole.machine | {"torch": "0.1"})) == {"torch": ("0.1", torch.__version__)}
     with pytest.raises(TrainingError, match="trained on different data"):
         reproduce(replace(whole, data="other"), labels)
