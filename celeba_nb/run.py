@@ -495,7 +495,7 @@ def _read_history(path):
     if list(history) != list(_HISTORY) or not all(kind.kind in "if" for kind in history.dtypes) \
             or not len(history) or history.iloc[-1].isna().any():
         raise ValueError(f"the history must have rows, the last without a gap, and numeric columns {', '.join(_HISTORY)}")
-    if (history.abs() > _LARGEST_NUMBER).any(axis=None) or (history["epoch"] != range(1, len(history) + 1)).any():
+    if (history.abs() > _LARGEST_NUMBER).any(axis=None) or list(history["epoch"]) != [*range(1, len(history) + 1)]:
         raise ValueError("the history must have a row for each epoch, and finite numbers")
     return history
 
