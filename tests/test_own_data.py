@@ -66,7 +66,7 @@ def test_from_a_table_to_a_report_and_a_prediction(own, tmp_path):
     tiny = ["--size", 16, "--epochs", 1, "--device", "cpu", "--threads", 1]
     trained = call("train", "--root", own, *tiny, "--out", tmp_path / "mine")
     assert trained.exit_code == 0, trained.output
-    assert f"Data: 50 images in {own} (30 train, 10 valid, 10 test), 10 attributes" in trained.stdout
+    assert f"Data: 50 images in {own} (30 train, 10 valid, 10 test), your own images, 10 attributes" in trained.stdout
     run = load(tmp_path / "mine")
     assert run.attributes == tuple(TEN) and run.recipe.model_args["attributes"] == 10
     assert run.predictions["test"].shape == (10, 10)
