@@ -20,6 +20,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
+from glob import has_magic
 from pathlib import Path
 from typing import NamedTuple
 
@@ -212,8 +213,8 @@ def _read_file(path):
     try:
         about = os.fstat(file)
         if not stat.S_ISREG(about.st_mode):
-            what = "a folder" if stat.S_ISDIR(about.st_mode) else "a device or a pipe"
-            raise DataError(f"{what}, not a photo: name a file")
+            raise DataError("a folder without pictures: name a photo, or a folder of photos" if stat.S_ISDIR(about.st_mode)
+                            else "a device or a pipe, not a photo: name a file")
         if about.st_size > LARGEST_FILE:
             raise DataError(f"{about.st_size:,} bytes, and the limit is {LARGEST_FILE:,}: save it as JPEG")
         with os.fdopen(file, "rb", closefd=False) as opened:
@@ -230,7 +231,7 @@ def open_photo(
     try:
         return open_image(source if isinstance(source, bytes) else _read_file(name))
     except FileNotFoundError:
-        raise DataError(f"{name}: there is no such file") from None
+        raise DataError(f"{name}: there is no such file{', and none of this pattern' * has_magic(name)}") from None
     except (OSError, ValueError) as error:  # a name may have a zero in it
         reason = str(error) if isinstance(error, DataError) else f"can't be read ({getattr(error, 'strerror', None) or error})"
         raise DataError(f"{name}: {reason}") from None
