@@ -205,6 +205,11 @@ def _sure(found):
     return [face for face in found if face[1] > 0]
 
 
+def _trust(found):
+    "The sum of the scores of the faces that HOG finds."
+    return sum(score for _, score in nms(_sure(found)))
+
+
 def _small_faces(photo):
     "Find the faces of a crowd, in a photo with more pixels than the first look has."
     return _sure(detect(photo, _by_hog, 16_000_000))
@@ -226,10 +231,11 @@ def _middle(photo):
     return _small_faces(photo) if len(_sure(detect(middle, _by_hog, 4_000_000))) > 2 else []
 
 
-def _quarter_turns(photo):
-    "Find faces in a photo that lies on its side, or on its head: those of the direction with the best scores."
-    turned = [_sure(detect(photo, _by_hog, 1_000_000, degrees)) for degrees in (90, 180, 270)]
-    return max(turned, key=lambda found: sum(score for _, score in found))
+def _turned(photo):
+    "What HOG finds and suspects in a photo that is turned: by a little to either side, or lies on its side or its head."
+    tilted, *quarters = [[face for angle in angles for face in detect(photo, _by_hog, 1_000_000, angle)]
+                         for angles in ((-20, 20), (90,), (180,), (270,))]
+    return tilted, max(quarters, key=_trust)
 
 
 # %% ../nbs/internals/detection.ipynb #ask-cnn
@@ -248,16 +254,22 @@ def _ask_cnn(photo, suspects, most=5, side=160):
 
 
 # %% ../nbs/internals/detection.ipynb #search
+_CERTAIN = 0.5  # a face with such a score is looked for in no other direction
+
+
 def search(
     photo: np.ndarray,  # (h, w, 3), uint8
 ) -> tuple[str, list[tuple[np.ndarray, float]]]:  # the name of the way; four points and a score each, the best first
     "Find faces in one way after the other, until one finds something."
-    suspects = detect(photo, _by_hog, 4_000_000)
-    if found := _sure(suspects):
-        return "HOG", nms(found + (_small_faces(photo) if _is_crowd(photo, found) else []))
-    suspects += detect(photo, _by_hog, 1_000_000, -20) + detect(photo, _by_hog, 1_000_000, 20)
-    ways = {"HOG, turned": lambda: _sure(suspects), "HOG, small faces": lambda: _middle(photo),
-            "HOG, quarter turns": lambda: _quarter_turns(photo),
+    upright = detect(photo, _by_hog, 4_000_000)
+    directions = {"HOG": upright}
+    if _trust(upright) < _CERTAIN:
+        directions["HOG, turned"], directions["HOG, quarter turns"] = _turned(photo)
+    way = max(directions, key=lambda name: _trust(directions[name]))
+    if found := _sure(directions[way]):
+        return way, nms(found + (_small_faces(photo) if way == "HOG" and _is_crowd(photo, found) else []))
+    suspects = upright + directions["HOG, turned"]
+    ways = {"HOG, small faces": lambda: _middle(photo),
             "CNN": lambda: _ask_cnn(photo, suspects) or detect(photo, _by_cnn, 120_000)}
     return next(((way, nms(found)) for way, find in ways.items() if (found := find())), ("", []))
 
