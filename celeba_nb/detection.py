@@ -233,7 +233,10 @@ def _middle(photo):
 
 def _turned(photo):
     "What HOG finds and suspects in a photo that is turned: by a little to either side, or lies on its side or its head."
-    tilted, *quarters = [[face for angle in angles for face in detect(photo, _by_hog, 1_000_000, angle)]
+    scale = min(1, _fit_scale(photo, 1_000_000, 0))
+    small = _scaled(photo, scale)  # once for all
+    tilted, *quarters = [[(points / scale, score) for angle in angles
+                          for points, score in detect(small, _by_hog, 1_000_000, angle)]
                          for angles in ((-20, 20), (90,), (180,), (270,))]
     return tilted, max(quarters, key=_trust)
 
