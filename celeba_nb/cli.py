@@ -35,7 +35,7 @@ from celeba_nb.console import (
     write_file,
     write_json,
 )
-from .core import DataError, cache_folder, keep_memory
+from .core import DataError, TrainingError, cache_folder, keep_memory, progress_bar
 from .options import ALL_IMAGES, GroupedCommand, recipe_from_options, recipe_options
 from .recipe import RECIPES, Recipe, check_names
 
@@ -311,7 +311,7 @@ def evaluate_command(
 
 # %% ../nbs/internals/cli.ipynb #11394e43
 def photo_answer(
-    path: Path,  # of a photo
+    path: str,  # of a photo
     run,  # a Run with weights
 ) -> dict:  # photo; faces: a list of {box, way, probabilities, yes}; error: a message, or None
     "Return what `predict_photo` finds in a file, serialisable as JSON."
@@ -322,8 +322,14 @@ def photo_answer(
         table = predict_photo(path, run)
     except DataError as error:
         return {"photo": str(path), "faces": [], "error": str(error)}
-    faces = [{"box": [int(row[side]) for side in ("left", "top", "right", "bottom")], "way": row["way"],
-              "probabilities": {name: float(row[name]) for name in run.attributes}} for _, row in table.iterrows()]
+    except TrainingError:  # of the network, so of all photos
+        raise
+    except (MemoryError, RuntimeError) as error:  # the latter from dlib or PyTorch
+        reason = str(error)[:80] or "out of memory"
+        return {"photo": str(path), "faces": [], "error": f"{path}: can't be asked about ({reason})"}
+    faces = [{"box": [int(side) for side in row[:4]], "way": row[4],
+              "probabilities": dict(zip(run.attributes, map(float, row[5:])))}
+             for row in table.itertuples(index=False, name=None)]
     for face, yes in zip(faces, decide(run, table[list(run.attributes)].to_numpy())):
         face["yes"] = [name for name, one in zip(run.attributes, yes) if one]
     return {"photo": str(path), "faces": faces, "error": None}
@@ -339,10 +345,12 @@ def _show_answer(answer):
         likely = sorted(((p, name) for name, p in face["probabilities"].items() if name in face["yes"]), reverse=True)
         said = ", ".join(f"{name.replace('_', ' ')} {p:.0%}" for p, name in likely) or "none of the attributes"
         left, top, right, bottom = face["box"]
-        typer.echo(f"{answer['photo']}, face {number} of {len(answer['faces'])} ({left}, {top} to {right}, {bottom}): {said}")
+        where = f"face {number} of {len(answer['faces'])} ({left}, {top} to {right}, {bottom})"
+        typer.echo(f"{answer['photo']}, {where}: {said}")
 
 # %% ../nbs/internals/cli.ipynb #c4af98af
-_Photos = Annotated[list[Path], typer.Argument(help="Photos: JPEG, PNG, WebP, HEIC (with pillow-heif) ...")]
+_Photos = Annotated[list[str], typer.Argument(help="Photos (JPEG, PNG, WebP, HEIC with pillow-heif ...), folders "
+                                                    "of photos, or patterns such as 'photos/*.jpg'.")]
 _Model = Annotated[Path, typer.Option("--model", help="A folder written by `celeba-nb train --out`.", show_default=False)]
 
 
@@ -355,21 +363,28 @@ def predict_command(
 ):
     """Find the faces in photos, and print which attributes a trained network predicts, with their probabilities.
 
-    The photos do not leave this machine. Faces are found with dlib (pip install 'celeba_nb[photo]').
+    The photos do not leave this machine. One that can't be read doesn't stop the others; the exit code is then 1. Faces are
+    found with dlib (pip install 'celeba_nb[photo]').
 
     Example: celeba-nb predict me.jpg friends.png --model runs/model --json answers.json
+
+    Example: celeba-nb predict holidays 'albums/*/*.heic' --model runs/model
     """
     with one_line_errors("Nothing was written.", json_file), warnings.catch_warnings(record=True) as caught:
         from celeba_nb.answers import describe_answers, photo_warning
+        from celeba_nb.photo import find_photos
         from celeba_nb.run import load
 
         warnings.simplefilter("always", UserWarning)
         began, run, answers = time.perf_counter(), load(model_folder, allow), []
         for line in filter(None, (f"Network: {describe_answers(run)}", photo_warning(run) and f"Warning: {photo_warning(run)}")):
             typer.echo(line, err=True)
-        for path in photos:
-            answers.append(photo_answer(path, run))
-            _show_answer(answers[-1])
+        paths = find_photos(photos)
+        with progress_bar(paths, show=len(paths) > 1, desc="photos", unit=" photos", delay=1) as bar:
+            for path in bar:
+                answers.append(photo_answer(path, run))
+                with bar.external_write_mode():  # a line of text, then the bar again
+                    _show_answer(answers[-1])
         for text in {str(warning.message) for warning in caught if "dlib" in str(warning.message)}:
             typer.echo(f"Warning: {text}", err=True)
         write_json(json_file, {"model": run.id, "trained_on": run.kind, "temperature": run.temperature,

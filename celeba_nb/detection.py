@@ -137,8 +137,8 @@ def _rotation(degrees, size):
 
 # %% ../nbs/internals/detection.ipynb #58c1d80a
 def _by_hog(pixels):
-    "(box, score) of each face that the HOG detector finds."
-    boxes, scores, _ = load_dlib()[1].run(pixels, 0, 0.0)
+    "(box, score) of each face that the HOG detector finds (score above 0), or suspects (above -1)."
+    boxes, scores, _ = load_dlib()[1].run(pixels, 0, -1.0)
     return [((box.left(), box.top(), box.right(), box.bottom()), score) for box, score in zip(boxes, scores)]
 
 
@@ -149,8 +149,24 @@ def _by_cnn(pixels):
     found = [(face.rect, face.confidence) for face in _load_cnn()(pixels, 0)]
     return [((box.left(), box.top(), box.right(), box.bottom()), score) for box, score in found]
 
+
 # %% ../nbs/internals/detection.ipynb #3d3563d9
-_LONGEST = 10  # aspect ratio: a longer photo is resized as one with this ratio
+_LONGEST = 10  # aspect ratio: a longer photo is turned as one with this ratio, or its turned picture is far too large
+
+
+def _fit_scale(photo, area, degrees):
+    "How much larger a photo becomes so that it has this area; it is enlarged twice at most."
+    height, width = photo.shape[:2]
+    pixels = height * width if degrees % 90 == 0 else max(height * width, max(height, width) ** 2 / _LONGEST)
+    return min(2, math.sqrt(area / pixels))
+
+
+def _scaled(photo, scale):
+    "A photo at another size."
+    height, width = photo.shape[:2]
+    size = max(1, int(width * scale)), max(1, int(height * scale))  # rounded down, so that the scale is exact
+    source = (0, 0, min(width, size[0] / scale), min(height, size[1] / scale))
+    return np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BILINEAR, source))
 
 
 def detect(
@@ -160,19 +176,16 @@ def detect(
     degrees: float = 0,  # turn the photo first, clockwise
 ) -> list[tuple[np.ndarray, float]]:  # four points in the photo's pixels, and a score, of each face
     "Find faces in a photo with one detector."
-    height, width = photo.shape[:2]
-    scale = min(2, math.sqrt(area / max(height * width, max(height, width) ** 2 / _LONGEST)))
-    shrink = Similarity(min(1, scale), 0)  # first, since to shrink and turn at once takes much memory
-    small = warp_crop(photo, shrink, _whole(width * shrink.turn, height * shrink.turn))
-    turn, size = _rotation(degrees, _whole(width * scale, height * scale))
-    there = turn.after(Similarity(max(1, scale), 0))
-    pixels, back = warp_crop(small, there, size), there.after(shrink).inverse()
+    scale = _fit_scale(photo, area, degrees)
+    pixels = _scaled(photo, scale)
+    turn, size = _rotation(degrees, pixels.shape[1::-1])
+    if degrees % 90 == 0:
+        pixels = np.ascontiguousarray(np.rot90(pixels, -degrees // 90))
+    else:
+        pixels = warp_crop(pixels, turn, size)
+    back = turn.after(Similarity(scale, 0)).inverse()
     return [(back(find_points(pixels, box)), score) for box, score in find(pixels)]
 
-
-def _whole(*sides):
-    "Sides in whole pixels, at least one."
-    return tuple(max(1, round(side)) for side in sides)
 
 # %% ../nbs/internals/detection.ipynb #c7646a95
 def nms(
@@ -187,21 +200,82 @@ def nms(
     return kept
 
 # %% ../nbs/internals/detection.ipynb #60a8e0b7
-_DETECTORS = {
-    "HOG": lambda photo: detect(photo, _by_hog, 4_000_000),
-    "HOG, turned": lambda photo: detect(photo, _by_hog, 1_000_000, -20) + detect(photo, _by_hog, 1_000_000, 20),
-    "CNN": lambda photo: detect(photo, _by_cnn, 1_000_000),
-}  # name -> how to find faces, from the fastest to the slowest
+def _sure(found):
+    "The faces that HOG finds, without those that it suspects."
+    return [face for face in found if face[1] > 0]
+
+
+def _trust(found):
+    "The sum of the scores of the faces that HOG finds."
+    return sum(score for _, score in nms(_sure(found)))
+
+
+def _small_faces(photo):
+    "Find the faces of a crowd, in a photo with more pixels than the first look has."
+    return _sure(detect(photo, _by_hog, 16_000_000))
+
+
+def _is_crowd(photo, found):
+    "Is the smallest face near the detector's limit, and would it be larger with more pixels?"
+    scale = _fit_scale(photo, 4_000_000, 0)
+    return scale < 2 and min(abs(points[1] - points[0]) for points, _ in found) * scale < 42
+
+
+# %% ../nbs/internals/detection.ipynb #quarter-turns
+def _middle(photo):
+    "Find small faces if there are three in the middle of a photo, where a crowd would be."
+    height, width = photo.shape[:2]
+    if _fit_scale(photo, 4_000_000, 0) == 2:  # no more pixels to be had
+        return []
+    middle = photo[height // 4 : height - height // 4, width // 4 : width - width // 4]
+    return _small_faces(photo) if len(_sure(detect(middle, _by_hog, 4_000_000))) > 2 else []
+
+
+def _turned(photo):
+    "What HOG finds and suspects in a photo that is turned: by a little to either side, or lies on its side or its head."
+    scale = min(1, _fit_scale(photo, 1_000_000, 0))
+    small = _scaled(photo, scale)  # once for all
+    tilted, *quarters = [[(points / scale, score) for angle in angles
+                          for points, score in detect(small, _by_hog, 1_000_000, angle)]
+                         for angles in ((-20, 20), (90,), (180,), (270,))]
+    return tilted, max(quarters, key=_trust)
+
+
+# %% ../nbs/internals/detection.ipynb #ask-cnn
+def _ask_cnn(photo, suspects, most=5, side=160):
+    "Ask the network about the likeliest suspects, each in a small picture that its face nearly fills."
+    (height, width), found = photo.shape[:2], []
+    for points, _ in nms(suspects)[:most]:
+        half = min(2.65 * np.abs(points - points.mean()).mean(), width / 2, height / 2)
+        left = np.clip(points.mean().real - half, 0, width - 2 * half)
+        top = np.clip(points.mean().imag - half, 0, height - 2 * half)
+        source = (left, top, left + 2 * half, top + 2 * half)
+        pixels = np.asarray(Image.fromarray(photo).resize((side, side), Image.Resampling.BILINEAR, source))
+        back = Similarity(2 * half / side, left + 1j * top)
+        found += [(back(find_points(pixels, box)), score) for box, score in _by_cnn(pixels)]
+    return found
+
+
+# %% ../nbs/internals/detection.ipynb #search
+_CERTAIN = 0.5  # a face with such a score is looked for in no other direction
 
 
 def search(
     photo: np.ndarray,  # (h, w, 3), uint8
-) -> tuple[str, list[tuple[np.ndarray, float]]]:  # the name of the detector; four points and a score each, the best first
-    "Find faces with one detector after the other, until one finds something."
-    for way, find in _DETECTORS.items():
-        if found := find(photo):
-            return way, nms(found)
-    return "", []
+) -> tuple[str, list[tuple[np.ndarray, float]]]:  # the name of the way; four points and a score each, the best first
+    "Find faces in one way after the other, until one finds something."
+    upright = detect(photo, _by_hog, 4_000_000)
+    directions = {"HOG": upright}
+    if _trust(upright) < _CERTAIN:
+        directions["HOG, turned"], directions["HOG, quarter turns"] = _turned(photo)
+    way = max(directions, key=lambda name: _trust(directions[name]))
+    if found := _sure(directions[way]):
+        return way, nms(found + (_small_faces(photo) if way == "HOG" and _is_crowd(photo, found) else []))
+    suspects = upright + directions["HOG, turned"]
+    ways = {"HOG, small faces": lambda: _middle(photo),
+            "CNN": lambda: _ask_cnn(photo, suspects) or detect(photo, _by_cnn, 120_000)}
+    return next(((way, nms(found)) for way, find in ways.items() if (found := find())), ("", []))
+
 
 # %% ../nbs/internals/detection.ipynb #a343b3af
 @dataclass

@@ -3,7 +3,9 @@ memory than a bound.
 
 A few hundred mutated inputs are part of `make test`; `make faults` (CELEBA_NB_FAULTS=full) tries more than ten thousand.
 """
+import contextlib
 import copy
+import importlib
 import io
 import json
 import math
@@ -38,7 +40,7 @@ from celeba_nb.checkpoint import checksum, load_checkpoint, save_checkpoint
 from celeba_nb.core import ATTRIBUTES, DataError, TrainingError, WriteError
 from celeba_nb.export import export_onnx
 from celeba_nb.files import SPLITS, read_celeba
-from celeba_nb.images import ImageCache, decode
+from celeba_nb.images import ImageCache, decode, open_photo
 from celeba_nb.photo import predict_photo
 from celeba_nb.recipe import Recipe, recipe_from_dict
 from celeba_nb.report import write_report
@@ -50,6 +52,7 @@ from celeba_nb.training import evaluate, train
 FULL = os.environ.get("CELEBA_NB_FAULTS") == "full"
 TIMES = 500 if FULL else 12  # mutated inputs of each kind
 MEMORY = 3 << 30  # bytes of addresses that a reader may have beyond what its process has
+PHOTO_MEMORY = 2 << 30  # likewise, of a photo
 SECONDS = 20  # for one input
 OWN = (DataError, TrainingError, WriteError)
 EDGES = [b"\0", b"\xff", b"\x7f", b"\x80", b"-1", b"0", b"99999999999999999999", b"1e999", b"NaN", b"\n", b" ", b",", b'"',
@@ -235,7 +238,7 @@ def fuzz(door, specimens, folder, times, seed):
     (folder / "counts.json").write_text(json.dumps(counts))
 
 
-def fuzz_quietly(*arguments):
+def fuzz_quietly(fuzz, *arguments):
     import warnings
 
     warnings.simplefilter("ignore")
@@ -262,7 +265,7 @@ def in_a_process(target, *arguments, seconds):
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of memory are Unix's")
 @pytest.mark.parametrize("door", DOORS)
 def test_mutated(door, specimens, tmp_path, figure):
-    code = in_a_process(fuzz_quietly, door, specimens, tmp_path, TIMES, 0, seconds=60 + TIMES * 2)
+    code = in_a_process(fuzz_quietly, fuzz, door, specimens, tmp_path, TIMES, 0, seconds=60 + TIMES * 2)
     said = tmp_path / "traceback.txt"
     assert code == 0, f"exit code {code}; see {tmp_path / 'now' / DOORS[door][0]}\n" + (said.read_text() if said.exists() else "")
     counts = json.loads((tmp_path / "counts.json").read_text())
@@ -428,6 +431,103 @@ def test_hostile_records(specimens, tmp_path, figure):
     result = json.loads((tmp_path / "counts.json").read_text())
     assert result["memory"] < 2_000_000_000, result["memory"]
     figure("hostile records, used or refused in one line, within 20 s and 2 GB", times, result["counts"])
+# ---- the photo's door: every kind that Pillow and pillow-heif can write here
+
+
+def exif_of_a_camera():
+    exif = Image.Exif()
+    exif.update({0x0112: 6, 0x010F: "Maker", 0x0128: 2, 0x011A: 72.0, 0x0132: "2026:11:29 10:00:00"})
+    exif.get_ifd(0x8769).update({0x829A: 0.01, 0x9003: "2026:11:29 10:00:00", 0xA002: 40, 0x927C: b"\0" * 30})
+    exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 8.0, 0.0)})
+    return exif.tobytes()
+
+
+def photo_kinds():
+    "Name -> the content of a small photo of that kind."
+    chance = np.random.default_rng(5)
+    picture = Image.fromarray(np.kron(chance.integers(0, 256, (5, 4, 3)), np.ones((10, 10, 1))).astype(np.uint8))
+    grey, exif = picture.convert("L"), exif_of_a_camera()
+    deep = np.asarray(grey).astype(np.uint16) * 257
+    several = {"save_all": True, "append_images": [picture.rotate(90), picture]}
+    ways = {
+        "JPEG": (picture, "JPEG", {}), "JPEG, progressive": (picture, "JPEG", {"progressive": True}),
+        "JPEG, EXIF": (picture, "JPEG", {"exif": exif}), "JPEG, CMYK": (picture.convert("CMYK"), "JPEG", {}),
+        "JPEG, grey": (grey, "JPEG", {"exif": exif}), "MPO": (picture, "MPO", several | {"exif": exif}),
+        "PNG": (picture, "PNG", {"exif": exif}), "PNG, palette": (picture.quantize(9), "PNG", {"transparency": 3}),
+        "PNG, 16 bits": (Image.fromarray(deep), "PNG", {}), "PNG, animated": (picture, "PNG", several),
+        "PNG, alpha": (picture.convert("RGBA"), "PNG", {}), "PNG, 1 bit": (picture.convert("1"), "PNG", {}),
+        "WebP": (picture, "WEBP", {"exif": exif}), "WebP, lossless": (picture.convert("RGBA"), "WEBP", {"lossless": True}),
+        "WebP, animated": (picture, "WEBP", several), "GIF": (picture, "GIF", {}), "GIF, animated": (picture, "GIF", several),
+        "BMP": (picture, "BMP", {}), "BMP, palette": (picture.quantize(9), "BMP", {}), "PPM": (picture, "PPM", {}),
+        "PGM": (grey, "PPM", {}), "PGM, 16 bits": (Image.fromarray(deep), "PPM", {}),
+        **{f"TIFF, {kind}": (picture, "TIFF", {"compression": kind})
+           for kind in ("tiff_lzw", "jpeg", "tiff_adobe_deflate", "packbits")},
+        "TIFF": (picture, "TIFF", {"exif": exif}),
+        "TIFF, fax": (picture.convert("1"), "TIFF", {"compression": "group4"}), "TIFF, float": (grey.convert("F"), "TIFF", {}),
+        "TIFF, 16 bits": (Image.fromarray(deep), "TIFF", {}),
+        "TIFF, CMYK": (picture.convert("CMYK"), "TIFF", {}), "AVIF": (picture, "AVIF", {"exif": exif}),
+        "AVIF, alpha": (picture.convert("RGBA"), "AVIF", {}), "AVIF, animated": (picture, "AVIF", several),
+        "HEIC": (picture, "HEIF", {"exif": exif}), "HEIC, alpha": (picture.convert("RGBA"), "HEIF", {}),
+        "HEIC, several": (picture, "HEIF", several),
+    }
+    with contextlib.suppress(ImportError):
+        importlib.import_module("pillow_heif").register_heif_opener()
+    Image.init()
+    kinds = {}
+    for name, (image, form, options) in ways.items():
+        file = io.BytesIO()
+        if form in Image.SAVE:
+            image.save(file, form, **options)
+            kinds[name] = file.getvalue()
+    return kinds
+
+
+def mutate_photo(content, chance, others):
+    "Changes anywhere, or only in the Exif data, behind which the photo is whole."
+    at = content.find(b"Exif\0\0") + 6
+    if at < 6 or not content.startswith(b"\xff\xd8") or chance.random() < 0.5:
+        return mutate(content, chance, others)
+    exif = mutate(exif_of_a_camera(), chance, others).removeprefix(b"Exif\0\0")[:60_000]
+    (length,) = struct.unpack_from(">H", content, at - 8)
+    return content[: at - 8] + struct.pack(">H", len(exif) + 8) + b"Exif\0\0" + exif + content[at - 8 + length :]
+
+
+def fuzz_photos(kinds, part, folder, times, seed):
+    "In a process of its own: try mutated photos at the door."
+    import resource
+
+    limit = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE") if sys.platform == "linux" else 0
+    if limit:
+        resource.setrlimit(resource.RLIMIT_AS, (limit + PHOTO_MEMORY, limit + PHOTO_MEMORY))
+    signal.signal(signal.SIGALRM, stop)
+    chance, counts, names, others = random.Random(f"photos {part} {seed}"), Counter(), list(kinds), list(kinds.values())
+    for number in range(times):
+        name = names[number % len(names)]
+        (folder / "photo").write_bytes(mutate_photo(kinds[name], chance, others))
+        signal.alarm(SECONDS)
+        try:
+            pixels = open_photo(folder / "photo")
+            assert pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.dtype == np.uint8 and pixels.size
+            counts["read"] += 1
+        except DataError as error:
+            assert str(error).startswith(f"{folder / 'photo'}: ") and "\n" not in str(error)
+            counts["refused"] += 1
+        finally:
+            signal.alarm(0)
+    (folder / "counts.json").write_text(json.dumps(counts))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of memory are Unix's")
+@pytest.mark.parametrize("part", range(8 if FULL else 1))
+def test_mutated_photos(part, tmp_path, figure):
+    kinds, times = photo_kinds(), 2500 if FULL else 700
+    assert len(kinds) > 25
+    code = in_a_process(fuzz_quietly, fuzz_photos, kinds, part, tmp_path, times, 0, seconds=900)
+    said = tmp_path / "traceback.txt"
+    assert code == 0, f"exit code {code}; see {tmp_path / 'photo'}\n" + (said.read_text() if said.exists() else "")
+    counts = json.loads((tmp_path / "counts.json").read_text())
+    assert sum(counts.values()) == times and min(counts["read"], counts["refused"]) > times / 10
+    figure("mutated photos: pixels, or one line that names the file", times)
 
 
 # ---- absurd on purpose

@@ -4,6 +4,7 @@ import os
 import pickle
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ import pytest
 import torch
 from filelock import FileLock
 from layouts import ATTR, LAYOUTS, PART, as_parquet, as_text, as_zip, refused
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from celeba_nb import images
 from celeba_nb.core import WriteError
@@ -148,6 +149,92 @@ def test_what_cameras_and_editors_do(labels):
     assert np.abs(upright.astype(int) - np.asarray(picture)).max() <= 4
     assert (open_image(encoded(Image.new("RGBA", (4, 4), (0, 0, 0, 0)), "PNG")) == 255).all()
     assert (open_image(encoded(Image.fromarray(np.full((4, 4), 32896, np.uint16)), "PNG")) == 128).all()
+
+
+def tiff(values, sample, colors=2):
+    "A TIFF without compression. Sample: 1 whole numbers, 2 with a sign, 3 floats; colors: 0 for white, 1 for black, 2 RGB."
+    data, (height, width), bands = values.tobytes(), values.shape[:2], 3 if values.ndim == 3 else 1
+    tags = {256: width, 257: height, 258: 8 * values.itemsize, 259: 1, 262: colors if bands == 1 else 2, 273: 8, 277: bands,
+            278: height, 279: len(data), 339: sample}
+    after, entries, lists = 8 + len(data) + 2 + 12 * len(tags) + 4, b"", b""
+    for tag, value in tags.items():
+        if tag in (258, 339) and bands == 3:
+            entries += struct.pack("<HHII", tag, 3, 3, after + len(lists))
+            lists += struct.pack("<3H", value, value, value)
+        else:
+            entries += struct.pack("<HHII", tag, 4, 1, value)
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + bytes(4) + lists
+
+
+SCALE = np.linspace(0, 1, 64 * 64).reshape(64, 64)  # from black to white
+COLORS = SCALE[..., None].repeat(3, 2)
+
+
+@pytest.mark.parametrize("values, sample", [
+    (SCALE * 65535, 1), (SCALE * 4095, 1), (SCALE * 1023, 1), (SCALE * 16383, 1), (COLORS * 65535, 1),
+    (SCALE, 3), (SCALE * 255, 3), (SCALE * 65535, 3), (SCALE * 4095, 3)])
+def test_deep_tiffs_are_scaled(values, sample):
+    found = open_image(tiff(values.astype("<f4" if sample == 3 else "<u2"), sample, 1))
+    assert np.abs(found - 255 * COLORS).max() < 1.5
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+def test_deep_pngs_are_scaled(bits):
+    found = open_image(encoded(Image.fromarray((SCALE * (2**bits - 1)).astype(np.uint16)), "PNG"))
+    assert np.abs(found - 255 * COLORS).max() < 1.5
+
+
+@pytest.mark.parametrize("values, sample, colors, said", [
+    ((SCALE * 65535 - 32768).astype("<i2"), 2, 1, "numbers with a sign"), ((SCALE * 32767).astype("<i2"), 2, 1, "with a sign"),
+    ((SCALE * 255 - 128).astype("i1"), 2, 1, "with a sign"), ((SCALE * (2**32 - 1)).astype("<u4"), 1, 1, "32 bits"),
+    ((SCALE * 65535).astype("<u2"), 1, 0, "0 for white"), ((SCALE * 1.3).astype("<f4"), 3, 1, "black and white are unknown"),
+    ((SCALE - 0.5).astype("<f4"), 3, 1, "unknown"), ((SCALE * np.nan).astype("<f4"), 3, 1, "unknown"),
+    (SCALE.astype("<f8"), 3, 1, "a TIFF of a kind"), (COLORS.astype("<f4"), 3, 2, "a TIFF of a kind"),
+    ((COLORS * 4095).astype("<u2"), 1, 2, "the upper ones are empty")])
+def test_tiffs_that_would_be_guessed_are_refused_by_their_kind(values, sample, colors, said):
+    assert said in refused(open_image, tiff(values, sample, colors))
+
+
+FTYP = b"\0\0\0\x20ftyp"
+
+
+@pytest.mark.parametrize("data, said", [
+    (FTYP + b"qt  " + bytes(99), "a film"), (FTYP + b"isom" + bytes(99), "a film"), (FTYP + b"mp42" + bytes(99), "a film"),
+    (b"\0\0\0\x08wide" + bytes(99), "a film"), (b"RIFF\0\0\0\0AVI " + bytes(99), "a film"),
+    (b"\x1aE\xdf\xa3" + bytes(99), "a film"),
+    (FTYP + b"crx " + bytes(99), "RAW"), (b"II*\0\x10\0\0\0CR\2\0" + bytes(99), "RAW"), (b"MM\0*" + bytes(99), "RAW"),
+    (b"FUJIFILMCCD-RAW " + bytes(99), "RAW"), (FTYP + b"avif" + bytes(99), "an AVIF picture, damaged or cut off"),
+    (b"%PDF-1.7", "a PDF"), (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL")])
+def test_what_is_no_photo_is_called_what_it_is(data, said):
+    assert said in refused(open_image, data) and "pillow-heif" not in refused(open_image, data)
+
+
+@pytest.mark.parametrize("tags", [{50706: b"\1\4\0\0"}, {254: 1}])
+def test_the_preview_in_a_raw_file_is_not_the_photo(tags):
+    "As DNG, NEF and ARW files begin."
+    info = TiffImagePlugin.ImageFileDirectory_v2()
+    for tag, value in tags.items():
+        info[tag] = value
+    assert "RAW" in refused(open_image, encoded(Image.new("RGB", (16, 12)), "TIFF", tiffinfo=info))
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow's, about the Exif data
+def test_damaged_exif_data_do_not_damage_the_photo():
+    "The unit of the resolution as a fraction: Pillow can read the data, and not write them again."
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    raw = exif.tobytes() + bytes(40)
+    at = raw.index(b"\x12\x01") if raw[6:8] == b"II" else raw.index(b"\x01\x12")
+    for damaged in (raw[: at + 4] + b"\xff" * 8, raw[:12], raw[:at] + b"\x28\x01\5\0" + raw[at + 4 :]):
+        found = open_image(encoded(Image.new("RGB", (40, 30), "teal"), exif=damaged))
+        assert set(found.shape[:2]) == {40, 30}
+
+
+def test_a_jpeg_of_a_thousand_scans():
+    one = encoded(Image.new("RGB", (16, 16)), progressive=True)
+    start = one.index(b"\xff\xda")
+    many = one[:start] + one[start:-2] * 101 + b"\xff\xd9"
+    assert "more than 100 scans" in refused(open_image, many)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "CMYK", "YCbCr", "F"])

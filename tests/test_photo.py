@@ -1,4 +1,5 @@
 """Photos of every kind through the whole command; folders that were altered; a network without dlib beside it."""
+import contextlib
 import io
 import json
 import os
@@ -7,14 +8,18 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from forked import run_apart, run_notebook
+from forked import CONTEXT, run_apart, run_notebook
 from PIL import Image, ImageOps
 from signed import sign
+from typer.testing import CliRunner
 
+from celeba_nb import cli, detection
 from celeba_nb.answers import calibrated_net
 from celeba_nb.core import ATTRIBUTES, DataError, TrainingError
 from celeba_nb.data import find_root
@@ -35,8 +40,8 @@ from celeba_nb.detection import (
 from celeba_nb.export import FromPixels, export_onnx
 from celeba_nb.few_labels import FlipTTA
 from celeba_nb.files import read_celeba
-from celeba_nb.images import FORMATS, LARGEST_IMAGE, open_photo
-from celeba_nb.photo import FRAME_POINTS, find_faces, fit_similarity, predict_images, predict_photo
+from celeba_nb.images import FORMATS, LARGEST_IMAGE, LARGEST_SIDE, open_photo
+from celeba_nb.photo import FRAME_POINTS, find_faces, find_photos, fit_similarity, predict_images, predict_photo
 from celeba_nb.recipe import Recipe
 from celeba_nb.run import load
 from celeba_nb.training import train
@@ -137,6 +142,111 @@ def test_several_faces_no_face_and_a_broken_file(photo, face, model, tmp_path, c
     assert broken.stderr.startswith(f"Error: {tmp_path / 'broken.jpg'}: ") and "Traceback" not in broken.stderr
 
 
+@needs_dlib
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes are Linux's")
+def test_a_bad_photo_costs_its_own_line(photo, model, tmp_path, celeba_nb):
+    "Among many, in a folder, whatever the names; the JSON has all the others, and the reason."
+    folder, odd = tmp_path / "many", os.fsdecode(b"2\xff\x1b[2J\n.JPG")
+    folder.mkdir()
+    for name in ("1.png", odd):
+        save_as(Image.fromarray(photo), folder / name)
+    (folder / "1b.avif").write_bytes(b"\0\0\0\x20ftypavif" + bytes(99))
+    (folder / "notes.txt").write_text("no picture")
+    done = celeba_nb("predict", folder, f"{folder}/1*", f"{folder}/*.tif", "--model", model, "--json", tmp_path / "a.json")
+    assert done.returncode == 1 and "Traceback" not in done.stderr and "\x1b" not in done.stdout + done.stderr
+    assert r"2\udcff\x1b[2J\n.JPG, face 1 of 1" in done.stdout and "1.png, face 1 of 1" in done.stdout
+    assert f"Error: {folder}/1b.avif: an AVIF picture, damaged or cut off" in done.stderr
+    answers = json.loads((tmp_path / "a.json").read_text())["photos"]
+    assert [os.path.basename(answer["photo"]) for answer in answers] == ["1.png", "1b.avif", odd, "*.tif"]
+    assert [len(answer["faces"]) for answer in answers] == [1, 0, 1, 0]
+    assert "cut off" in answers[1]["error"] and "none of this pattern" in answers[3]["error"]
+
+
+def test_photos_of_folders_and_patterns(tmp_path):
+    for name in ("b.JPG", "a.png", "notes.txt", ".hidden.jpg", "film.mov", "sub/c.webp", "[1]/d.heic"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    there = [f"{tmp_path}/{name}" for name in ("a.png", "b.JPG", "sub/c.webp", "[1]/d.heic")]
+    assert find_photos([str(tmp_path), there[0], f"{tmp_path}/s*/*", f"{tmp_path}/[1]"]) == there
+    assert find_photos([f"{tmp_path}/**/*.webp"]) == there[2:3]
+    for name in (f"{tmp_path}/*.tif", "nothing.jpg", "https://example.org/a.jpg"):
+        assert find_photos([name]) == [name]
+
+
+def ask(model, *photos):
+    return CliRunner().invoke(cli.app, ["predict", *map(str, photos), "--model", str(model)])
+
+
+def test_a_bar_for_several_photos(model, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(cli, "progress_bar", lambda paths, show, real=cli.progress_bar, **options:
+                        shown.append(show) or real(paths, show, **options))
+    monkeypatch.setattr("celeba_nb.photo.find_faces", lambda photo: [centre_crop(photo)])
+    files = [save_as(Image.new("RGB", (300, 200), "teal"), tmp_path / name) for name in ("a.png", "b.png")]
+    for some in (files[:1], files):
+        assert ask(model, *some).exit_code == 0
+    assert shown == [False, True]
+
+
+def test_out_of_memory_costs_one_photo(model, tmp_path, monkeypatch):
+    "So does an error of dlib or PyTorch; the next one is asked."
+    outcomes = [MemoryError(), RuntimeError("bad allocation"), None]
+
+    def fail_twice(photo):
+        if error := outcomes.pop(0):
+            raise error
+        return [centre_crop(photo)]
+
+    monkeypatch.setattr("celeba_nb.photo.find_faces", fail_twice)
+    files = [save_as(Image.new("RGB", (300, 200), "teal"), tmp_path / f"{number}.png") for number in range(3)]
+    done = ask(model, *files)
+    assert done.exit_code == 1 and isinstance(done.exception, SystemExit)
+    assert "0.png: can't be asked about (out of memory)" in done.output
+    assert "1.png: can't be asked about (bad allocation)" in done.output and "2.png, face 1 of 1" in done.output
+
+
+def test_an_answer_has_the_attributes_of_the_run(monkeypatch):
+    "Its own ones, whatever they are called."
+    table = pd.DataFrame([[1, 2, 3, 4, "HOG", 0.25, 0.75]], columns=["left", "top", "right", "bottom", "way", "left", "Tall"])
+    monkeypatch.setattr("celeba_nb.photo.predict_photo", lambda path, run: table)
+    (face,) = cli.photo_answer("a.jpg", SimpleNamespace(attributes=("left", "Tall")))["faces"]
+    assert face["probabilities"] == {"left": 0.25, "Tall": 0.75} and face["box"] == [1, 2, 3, 4]
+
+
+def crowd(face, number, columns):
+    "Copies of a face, 128 by 150 pixels, side by side."
+    small = np.asarray(Image.fromarray(face).resize((128, 150)))
+    return np.tile(small, (number // columns, columns, 1))
+
+
+@needs_dlib
+@pytest.mark.parametrize("number, columns", [(40, 8), (300, 20), (300, 300)])
+def test_a_crowd_is_found(face, number, columns):
+    "Also in a row as long as no picture of 4 million pixels shows."
+    assert len(search(crowd(face, number, columns))[1]) >= 0.97 * number
+
+
+@needs_dlib
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_a_photo_that_lies_on_its_side(degrees, face):
+    "Without Exif data: found in the direction in which faces are upright, and where it is."
+    photo = put_face(face, Similarity(1.5 * np.exp(0.1j), 200 + 150j), np.array([90, 120, 150]), 700)
+    turn, _ = _rotation(degrees, (700, 700))
+    (found,) = find_faces(np.ascontiguousarray(np.rot90(photo, -degrees // 90)))
+    truth = turn(Similarity(1.5 * np.exp(0.1j), 200 + 150j)(FRAME_POINTS))
+    assert found.way == "HOG, quarter turns" and np.abs(found.to_frame.inverse()(FRAME_POINTS) - truth).max() < 60
+
+
+@needs_dlib
+def test_a_large_photo_without_faces_takes_seconds(monkeypatch):
+    "The network, which needs 5 seconds for a million pixels, sees few of them."
+    seen = []
+    monkeypatch.setattr(detection, "_by_cnn", lambda pixels: seen.append(pixels.shape[0] * pixels.shape[1]) or [])
+    noise = np.random.default_rng(0).normal(128, 50, (94, 125, 3)).clip(0, 255).astype(np.uint8)
+    search(np.asarray(Image.fromarray(noise).resize((4000, 3000), Image.Resampling.BICUBIC)))
+    assert 0 < sum(seen) < 300_000
+
+
 def test_every_exif_orientation(photo):
     "Whichever way the camera was held, the photo comes out the same."
     image = Image.fromarray(photo[:400])
@@ -197,6 +307,50 @@ def test_a_bomb_is_refused_before_it_is_unpacked():
     assert b"the limit is 89,478,485: make it smaller" in done.stderr
 
 
+def png_line(width, height):
+    "A PNG of one bit a pixel, all black."
+    file = io.BytesIO()
+    Image.new("1", (width, height)).save(file, "PNG")
+    return file.getvalue()
+
+
+def refuse_all(folder):
+    "In a process of its own: what no photo is, refused before it is read."
+    import resource
+
+    used = int(open("/proc/self/statm").read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), used + (1 << 30)))
+    for name, said in [("pipe", "a device or a pipe"), ("/dev/zero", "a device or a pipe"), ("holes.jpg", "2,147,483,648 bytes"),
+                       ("long.png", "a side has at most"), ("longer.png", "pixels, and"), ("sub", "a folder without pictures"),
+                       ("http://example.org/a.jpg", "an address on the web"), ("link.jpg", "no such file")]:
+        name = name if name.startswith("http") else str(folder / name)
+        with pytest.raises(DataError, match=said) as error:
+            open_photo(name)
+        assert str(error.value).startswith(f"{name}: ")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="devices, pipes and limits of memory are Linux's here")
+def test_what_is_no_photo_is_refused_before_it_is_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link.jpg").symlink_to("nowhere")
+    (tmp_path / "long.png").write_bytes(png_line(1, 1_000_000))
+    (tmp_path / "longer.png").write_bytes(png_line(1, 90_000_000))
+    (tmp_path / "holes.jpg").touch()
+    with contextlib.suppress(OSError):
+        os.truncate(tmp_path / "holes.jpg", 2**31)
+    process = CONTEXT.Process(target=refuse_all, args=(tmp_path,))
+    process.start()
+    process.join(60)
+    process.kill()
+    assert process.exitcode == 0
+
+
+@needs_dlib
+def test_the_longest_picture_is_searched_within_seconds():
+    assert search(open_photo(png_line(LARGEST_SIDE, 20))) == ("", [])
+
+
 def test_without_dlib_the_centre_and_a_warning(photo, model, tmp_path, celeba_nb):
     Image.fromarray(photo).save(tmp_path / "photo.png")
     done = celeba_nb("predict", tmp_path / "photo.png", "--model", model, "--json", tmp_path / "a.json",
@@ -229,7 +383,7 @@ def test_what_cannot_be_opened_is_told_in_a_sentence(photo, tmp_path):
     jpeg = save_as(Image.fromarray(photo), tmp_path / "photo.jpg").read_bytes()
     for source, said in [(jpeg[:2000], "photo: damaged, or cut off"), (b"Dear reader", "not a picture that can be read"),
                          (b"", "photo: it is empty"), (tmp_path / "nothing.jpg", "nothing.jpg: there is no such file"),
-                         (tmp_path, "can't be read")]:
+                         (tmp_path, "a folder without pictures"), ("a\0b", "can't be read")]:
         with pytest.raises(DataError, match=said):
             open_photo(source)
     assert "EPS" not in FORMATS  # PostScript is a programming language
