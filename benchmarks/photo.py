@@ -66,7 +66,7 @@ def spread(group_weights):
 
 
 def study_frame(labels, images):
-    "Which points does the frame hang on? Weights learnt on three quarters of some training images, judged on the rest."
+    "Which points does the frame hang on? Weights learned on three quarters of some training images, judged on the rest."
     found = [landmarks(read(labels, row)) for row in progress_bar(labels.rows("train")[:images], desc="landmarks")]
     shapes = np.array([shape for shape in found if shape is not None])
     learn, judge = shapes[: len(shapes) * 3 // 4], shapes[len(shapes) * 3 // 4 :]
@@ -81,7 +81,7 @@ def study_frame(labels, images):
                "eyes and nose": {"eyes": 2, "tip of the nose": 1},
                "eyes, nose, corners of the mouth": {"eyes": 2, "tip of the nose": 1, "corners of the mouth": 2},
                "eyes and corners of the mouth": {"eyes": 2, "corners of the mouth": 2},
-               "weights that were learnt": dict(zip(GROUPS, best))}
+               "learned weights": dict(zip(GROUPS, best))}
     errors = {name: frame_error(judge, mean, spread([some.get(group, 0) for group in GROUPS])).mean()
               for name, some in choices.items()}
     eyes_mouth = [mean[36:42].mean(), mean[42:48].mean(), mean[48], mean[54]]
