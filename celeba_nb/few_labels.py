@@ -81,6 +81,9 @@ def plot_curve(
     ax.plot(n, middle, label="fitted power law")
     ax.plot(runs["labels"], 100 * runs["error"], ".", color=PALETTE[1], alpha=0.5, label="a run")
     ax.set(xscale="log", xlabel="labelled images", ylabel="error, %", title="Error against the number of labels")
+    ticks = [*np.unique(runs["labels"]), until]
+    ax.set_xticks(ticks, [f"{n:,}" for n in ticks])
+    ax.minorticks_off()
     ax.legend()
     return ax
 

@@ -22,6 +22,7 @@ from celeba_nb.few_labels import (
     each_bce,
     fit_curve,
     members_of,
+    plot_curve,
     power_law,
 )
 from celeba_nb.images import ImageCache
@@ -70,6 +71,14 @@ def test_the_band_is_wide_where_there_are_no_points():
     middle, low, high = curve_band(runs, np.array([50, 400, 3000]), draws=50)
     assert ((low <= middle + 1e-9) & (middle <= high + 1e-9)).all()
     assert high[2] - low[2] > high[1] - low[1]
+
+
+def test_the_axis_names_the_measured_numbers():
+    "And how far the curve goes, but no powers of ten that nobody measured."
+    n = np.repeat([100, 300, 1000], 2)
+    ax = plot_curve(pd.DataFrame({"labels": n, "error": power_law(n, 0.1, 1.4, 0.5)}), 162_770)
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["100", "300", "1,000", "162,770"]
+    assert not list(ax.get_xticks(minor=True))
 
 
 # Looks
