@@ -7,7 +7,8 @@ kept in --runs, and a second start goes on from them. Written: architectures_mom
 architectures_rates.csv (two learning rates for each network), architectures_runs.csv and architectures_effects.csv (ten
 seeds for each network, at its better rate), architectures_answers.npz (what each run made of each image),
 architectures_seconds.csv (a step in float32 and bfloat16, in turns), architectures_memory.csv (the peak of a process that
-trains; Linux only). The committed runs are an earlier version's: eight seeds, without images.
+trains; Linux only). Of the committed runs, seeds 0 to 7 are an earlier version's, without images and the names of their
+processors; seeds 8 and 9 were made later, on the processor that their rows name.
 """
 import argparse
 import json
