@@ -26,7 +26,7 @@ def bce(
     net: nn.Module,  # gives logits (b, 40) for a batch
     x: torch.Tensor,  # (b, 3, size, size), in [-1, 1]
     y: torch.Tensor,  # (b, 40), 0 or 1
-) -> torch.Tensor:  # one number, at least 0: the mean over images and attributes, in nats
+) -> torch.Tensor:  # one number, at least 0: the mean over images and attributes
     "Compute the binary cross-entropy of the network's logits: the loss of the study."
     return F.binary_cross_entropy_with_logits(net(x).float(), y)
 
