@@ -35,7 +35,7 @@ from celeba_nb.console import (
     write_file,
     write_json,
 )
-from .core import DataError, TrainingError, cache_folder, keep_memory, progress_bar
+from .core import DataError, TrainingError, cache_folder, keep_memory, printable, progress_bar
 from .options import ALL_IMAGES, GroupedCommand, recipe_from_options, recipe_options
 from .recipe import RECIPES, Recipe, check_names
 
@@ -244,7 +244,7 @@ def train_command(
 
     Example: celeba-nb train --root ~/celeba --recipe best-1k --out runs/best
 
-    Your own labels: celeba-nb train --root ~/photos --labels ~/photos/labels.csv --out runs/mine
+    Example: celeba-nb train --root ~/photos --labels ~/photos/labels.csv --out runs/mine
     """
     with one_line_errors(f"The last checkpoint is kept beside {out}; run the same command to continue.", json_file):
         wanted = recipe_from_options(choices, recipe)
@@ -330,7 +330,7 @@ def photo_answer(
     faces = [{"box": [int(side) for side in row[:4]], "way": row[4],
               "probabilities": dict(zip(run.attributes, map(float, row[5:])))}
              for row in table.itertuples(index=False, name=None)]
-    for face, yes in zip(faces, decide(run, table[list(run.attributes)].to_numpy())):
+    for face, yes in zip(faces, decide(run, table.iloc[:, 5:].to_numpy(float))):
         face["yes"] = [name for name, one in zip(run.attributes, yes) if one]
     return {"photo": str(path), "faces": faces, "error": None}
 
@@ -339,14 +339,15 @@ def _show_answer(answer):
     "Print what was found in a photo; an error goes to standard error."
     if answer["error"]:
         return show_error(answer["error"])
+    name = printable(answer["photo"])  # one line
     if not answer["faces"]:
-        return typer.echo(f"{answer['photo']}: no face found")
+        return typer.echo(f"{name}: no face found")
     for number, face in enumerate(answer["faces"], 1):
         likely = sorted(((p, name) for name, p in face["probabilities"].items() if name in face["yes"]), reverse=True)
         said = ", ".join(f"{name.replace('_', ' ')} {p:.0%}" for p, name in likely) or "none of the attributes"
         left, top, right, bottom = face["box"]
         where = f"face {number} of {len(answer['faces'])} ({left}, {top} to {right}, {bottom})"
-        typer.echo(f"{answer['photo']}, {where}: {said}")
+        typer.echo(f"{name}, {where}: {said}")
 
 # %% ../nbs/internals/cli.ipynb #c4af98af
 _Photos = Annotated[list[str], typer.Argument(help="Photos (JPEG, PNG, WebP, HEIC with pillow-heif ...), folders "

@@ -72,6 +72,12 @@ def expand(
         raise DataError(f"{path}: there is no home folder for ~ here; write the whole path") from None
 
 # %% ../nbs/internals/core.ipynb #bf930678
+def _user_cache():
+    "Return the package's folder in the user's cache folder; None without a home folder."
+    with suppress(RuntimeError):  # platformdirs finds no home folder
+        return user_cache_path("celeba_nb", appauthor=False, opinion=False)
+
+
 def _advice(path, error):
     "Say what to do if a path can't be written."
     if error.errno == errno.ENAMETOOLONG:
@@ -270,12 +276,6 @@ def check_folder(
         _try_to_write(folder.with_name(f".{folder.name}.checkpoint.safetensors"))
 
 # %% ../nbs/internals/core.ipynb #1218575e
-def _user_cache():
-    "Return the package's folder in the user's cache folder; None without a home folder."
-    with suppress(RuntimeError):  # platformdirs finds no home folder
-        return user_cache_path("celeba_nb", appauthor=False, opinion=False)
-
-
 def _check_owner(folder):
     "Refuse a folder that another user may have filled."
     if not hasattr(os, "geteuid") or not folder.exists():
