@@ -190,7 +190,11 @@ def _make_importable(modules):
 class PathsGroup(TyperGroup):
     "The commands; a leading ~ of an argument, or of an option's value after =, becomes the home folder."
 
-    def parse_args(self, ctx, args):
+    def parse_args(
+        self,
+        ctx,  # of click
+        args,  # what was typed, as texts
+    ):
         "Read the arguments."
         return super().parse_args(ctx, [_expand_argument(text) for text in args])
 

@@ -61,7 +61,7 @@ def body(function):
 def options(folder):
     "The names of options with a help text, in all modules of a folder: commands share them."
     texts = [path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py"))]
-    return {name for text in texts for name in re.findall(r"^(\w+) = (?:Annotated\[.*help=|_option\()", text, re.M)}
+    return {name for text in texts for name in re.findall(r"^(\w+) = (?:Annotated\[[^\n]*(?:\n\s[^\n]*)?help=|_option\()", text, re.M)}
 
 
 def undocumented(node, path):
