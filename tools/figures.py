@@ -61,7 +61,8 @@ def body(function):
 def options(folder):
     "The names of options with a help text, in all modules of a folder: commands share them."
     texts = [path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py"))]
-    return {name for text in texts for name in re.findall(r"^(\w+) = (?:Annotated\[[^\n]*(?:\n\s[^\n]*)?help=|_option\()", text, re.M)}
+    option = re.compile(r"^(\w+) = (?:Annotated\[[^\n]*(?:\n\s[^\n]*)?help=|_option\()", re.M)
+    return {name for text in texts for name in option.findall(text)}
 
 
 def undocumented(node, path):
