@@ -230,7 +230,7 @@ def _try_to_write(path):
     with tempfile.TemporaryDirectory(prefix=".", dir=there) as folder:
         file = Path(folder, *missing)
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(bytes(4096))
+        file.write_bytes(bytes(256))
 
 
 def _try_device(stream):

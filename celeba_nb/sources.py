@@ -65,7 +65,7 @@ def reading_data(
 # %% ../nbs/internals/sources.ipynb #8001634c
 def _reason(error):
     "Return the message of a decoder's error, without the position in its code."
-    text = str(error).split("\n")[0]
+    text = (getattr(error, "strerror", None) or str(error)).split("\n")[0]
     return re.sub(r"^.*\.cpp:\d+, |<_io\S+ object at \w+>|<ZipInfo .*?> ", "", text).strip()[:80]
 
 # %% ../nbs/internals/sources.ipynb #check-content

@@ -22,6 +22,13 @@ NO_NETWORK = str(ROOT / "tests" / "no_network")
 LONG = ["test_lab", "test_notebooks", "test_site", "test_faults", "test_data", "test_images", "test_fuzz"]  # these begin first
 
 
+@pytest.fixture(autouse=True)
+def closed_figures():
+    "No test leaves its pictures to the next one: matplotlib warns when there are too many."
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
+
 
 def rank(item):
     "What takes long comes first, what runs alone last."

@@ -407,11 +407,11 @@ import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # Ctrl-C ends it also where its parent doesn't mind Ctrl-C
 from celeba_nb import files, images
 root, folder, pause, first, last = sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5])
-decode = images.decode
+open_image = images.open_image
 def slow(*args):
     time.sleep(pause)
-    return decode(*args)
-images.decode = slow
+    return open_image(*args)
+images.open_image = slow
 labels = files.read_celeba(root)
 print("ready", flush=True)
 sys.stdin.readline()

@@ -86,6 +86,7 @@ def test_from_a_table_to_a_report_and_a_prediction(own, tmp_path):
     assert call("reproduce", tmp_path / "mine", "--root", own).exit_code == 0
 
 
+@pytest.mark.filterwarnings("always:.*no split is given:UserWarning")
 def test_another_table_is_named(own, tmp_path):
     "With --labels; the images are then in --root, or beside the table."
     table(own)[TEN[:3]].to_csv(tmp_path / "three.csv")
