@@ -232,7 +232,7 @@ BAD_TEXT = {
     "identities lack an image": (lambda r: edit(r, IDS, line(5, lambda t: None)), [IDS, "000005.jpg"]),
     "not text": (lambda r: (r / ATTR).write_bytes(b"50\n\xff\xfe\x00"), [ATTR, "not a table of text"]),
     "a null character": (lambda r: edit(r, ATTR, line(9, lambda t: "\0" + t)), [ATTR, "not a table of text", "null"]),
-    "a folder": (lambda r: [(r / PART).unlink(), (r / PART).mkdir()], [PART, "not a file"]),
+    "a folder": (lambda r: [(r / PART).unlink(), (r / PART).mkdir()], [PART, "Is a directory"]),
     "value 01": (lambda r: edit(r, ATTR, line(9, lambda t: t.replace(" -1", " 01", 1))), [ATTR, "line 9", "'01'"]),
     "value 1.0": (lambda r: edit(r, PART, line(9, lambda t: t[:-1] + "1.0")), [PART, "line 9", "'1.0'"]),
     "value NA": (lambda r: edit(r, IDS, line(9, lambda t: "000009.jpg NA")), [IDS, "line 9", "'NA'"]),
