@@ -23,6 +23,7 @@ from .detection import FoundFace, Similarity, centre_crop, find_points, load_dli
 from .images import normalize, open_photo, resize
 from .model import predict
 from .run import Run
+from .sources import is_picture
 
 # %% ../nbs/12_photo.ipynb #cb73647a
 def predict_images(
@@ -101,9 +102,6 @@ def predict_photo(
     return pd.concat([where, pd.DataFrame(probabilities, columns=list(run.attributes))], axis=1)
 
 # %% ../nbs/12_photo.ipynb #find-photos
-_ENDINGS = set(".avif .bmp .gif .heic .heif .hif .jfif .jpe .jpeg .jpg .mpo .pgm .png .ppm .tif .tiff .webp".split())
-
-
 def find_photos(
     names: list[str],  # of files, of folders, or patterns such as photos/*.jpg or photos/**/*.jpg
 ) -> list[str]:  # of photos, each once; what isn't there keeps its name, and `open_photo` says so
@@ -112,7 +110,7 @@ def find_photos(
     for name in names:
         paths = []
         if os.path.isdir(name):
-            paths = [path for path in glob(os.path.join(escape(name), "*")) if os.path.splitext(path)[1].lower() in _ENDINGS]
+            paths = [path for path in glob(os.path.join(escape(name), "*")) if is_picture(os.path.basename(path))]
         elif not os.path.lexists(name):
             paths = glob(name, recursive=True)
         found += sorted(filter(os.path.isfile, paths)) or [name]

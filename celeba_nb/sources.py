@@ -99,7 +99,8 @@ def check_name(
             raise DataError(f"{where}: {name[:80]!r} is not a plain file name. Use the name of the image without a folder.")
 
 # %% ../nbs/internals/sources.ipynb #stamp
-PICTURES = frozenset("jpg jpeg jpe jfif png webp bmp gif tif tiff heic heif avif ppm pgm".split())  # endings of image files
+PICTURES = frozenset(  # endings of image files
+    "jpg jpeg jpe jfif mpo png webp bmp gif tif tiff heic heif hif avif ppm pgm".split())
 
 
 def _stamp(path):
