@@ -4,12 +4,12 @@ import json
 import re
 import shutil
 import threading
-import warnings
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 import torch
+from markdown_it import MarkdownIt
 
 from celeba_nb.core import ATTRIBUTES
 from tools import demo, docs, runtime
@@ -61,25 +61,22 @@ def test_prose_says_what_was_measured():
         assert re.search(rf"(?<![\d.]){re.escape(number)}(?![\d.]\d)", PAGE), number
 
 
-# The page. Links to the lessons are left out, so that Sphinx need not build the lessons.
+# The page, without the theme and the lessons: tests/test_site.py looks at it among the others.
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     "A site of the demo's page alone."
     out = tmp_path_factory.mktemp("demo")
-    (out / "pages" / "docs").mkdir(parents=True)
-    (out / "pages" / "index.md").write_text("# Home\n\n```{toctree}\ndocs/demo\n```\n")
-    alone = re.sub(r"(?<!!)\[([^]]*)\]\([^)]*\)", r"\1", PAGE)
-    (out / "pages" / "docs" / "demo.md").write_text(docs.demo(alone), encoding="utf-8")
+    (out / "docs").mkdir()
+    body = MarkdownIt("commonmark").render(docs.demo(PAGE))
+    (out / "docs" / "demo.html").write_text(f'<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">{body}')
     for picture in (ROOT / "docs").glob("demo*.png"):
-        shutil.copy2(picture, out / "pages" / "docs")
-    shutil.copytree(docs.DRAWINGS, out / "pages" / "nbs" / docs.DRAWINGS.name)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of MyST about Sphinx
-        assert docs.sphinx(out / "pages", out / "html") == 0
-    docs.add_runtime(out / "html")
-    return out / "html"
+        shutil.copy2(picture, out / "docs")
+    shutil.copytree(docs.DRAWINGS, out / "nbs" / docs.DRAWINGS.name)
+    shutil.copytree(demo.FOLDER, out / "_static" / "demo")
+    docs.add_runtime(out)
+    return out
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,15 @@ function table(facts) {
   return { node, rows };
 }
 
+function legend(facts) {
+  const lines = [["bar", "how probable the network thinks it is"], ["wrong", "the same, where its answer is wrong (✗)"],
+    ["was", "what it thought before you painted"], ["said", `share of ${facts.faces.toLocaleString("en")} test faces that get a yes`],
+    ["rate", "share of the training faces that have it"]];
+  return make("ul", { class: "demo-small demo-legend" },
+    ...lines.map(([mark, text]) => make("li", {}, make("span", { class: `demo-mark ${mark}` }), text)),
+    make("li", {}, "found: of the test faces that have it, the share that gets a yes; false alarms: the same of those without it"));
+}
+
 async function sheet(person) {
   const image = new Image();
   image.src = new URL(person.file, import.meta.url);
@@ -136,9 +145,10 @@ export function face(facts) {
       for (const [key, value] of Object.entries({ "--p": p, "--was": before[a], "--said": s.said / facts.faces })) {
         track.style.setProperty(key, value);
       }
-      track.className = `demo-track ${correct ? "" : "wrong"} ${painted ? "painted" : ""}`;
+      track.className = `demo-track ${correct ? "" : "wrong"} ${painted && Math.abs(p - before[a]) > 0.02 ? "painted" : ""}`;
       answer.replaceChildren(percent(p), make("span", { class: "demo-hidden" }, said ? ", yes, " : ", no, "),
-        make("span", { "aria-hidden": "true" }, correct ? "" : " ✗"), make("span", { class: "demo-hidden" }, correct ? "right" : "wrong"));
+        make("span", { class: "demo-hidden" }, correct ? "right" : "wrong"),
+        make("span", { class: "demo-cross", "aria-hidden": "true" }, correct ? "" : "✗"));
       found.textContent = percent(s.found);
       wrong.textContent = percent(s.wrong);
     }
@@ -229,17 +239,13 @@ export function face(facts) {
     make("div", { class: "demo-left" },
       make("div", { class: "demo-row" }, people.node),
       make("div", { class: "demo-row" }, canvas, make("figure", {}, seen, make("figcaption", {}, "what the network sees"))),
-      make("p", { id: "demo-how", class: "demo-small" }, HOW),
       make("div", { class: "demo-row" }, button("Cover the glasses", glasses), button("Cover the mouth", () => cover("mouth")),
         button("Wipe it off", () => wipe())),
+      words,
+      make("p", { id: "demo-how", class: "demo-small" }, HOW),
       make("div", { class: "demo-row" }, colours.node, size.node),
       make("fieldset", {}, make("legend", {}, "This person has"), ...boxes.map(box => make("label", {}, box, ` ${plain(box.value)}`)))),
-    make("div", { class: "demo-right" }, words, cut.node, answers.node,
-      make("p", { class: "demo-small" }, make("span", { class: "demo-mark bar" }), " how probable the network thinks it is (",
-        make("span", { class: "demo-mark wrong" }), " and ✗: its answer is wrong) ", make("span", { class: "demo-mark said" }),
-        ` share of ${facts.faces.toLocaleString("en")} test faces that get a yes `, make("span", { class: "demo-mark rate" }),
-        " share of the training faces that have it. Found: of the test faces that have it, those that get a yes; false alarms: of "
-        + "the others, those that get one.")));
+    make("div", { class: "demo-right" }, cut.node, answers.node, legend(facts)));
   new IntersectionObserver((entries, observer) => {
     if (!entries.some(entry => entry.isIntersecting)) return;
     observer.disconnect();

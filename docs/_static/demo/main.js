@@ -11,6 +11,7 @@ async function start() {
   const places = document.querySelectorAll("[data-demo]");
   const answer = await fetch(new URL("demo.json", import.meta.url));
   const facts = await answer.json();
+  document.querySelector(".demo-fallback").hidden = true;
   for (const place of places) {
     if (place.dataset.demo === "face" && !place.dataset.runtime) {
       place.append(make("p", {}, "This site was built where onnxruntime-web could not be had, so the network can't answer here. "
