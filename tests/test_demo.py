@@ -69,8 +69,9 @@ def site(tmp_path_factory):
     "A site of the demo's page alone."
     out = tmp_path_factory.mktemp("demo")
     (out / "docs").mkdir()
-    body = MarkdownIt("commonmark").render(docs.demo(PAGE))
-    (out / "docs" / "demo.html").write_text(f'<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">{body}')
+    head = '<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">'
+    for name, text in {"demo": docs.demo(PAGE), "without_runtime": PAGE}.items():
+        (out / "docs" / f"{name}.html").write_text(head + MarkdownIt("commonmark").render(text), encoding="utf-8")
     for picture in (ROOT / "docs").glob("demo*.png"):
         shutil.copy2(picture, out / "docs")
     shutil.copytree(docs.DRAWINGS, out / "nbs" / docs.DRAWINGS.name)
@@ -159,6 +160,15 @@ def test_pictures_stay_where_nothing_can_run(how, site, page, browser):
     assert other.locator("[data-demo] img:visible").count() == 4
     assert other.get_by_text("You see pictures here instead of the demo?").is_visible()
     other.context.close()
+
+
+def test_without_the_runtime_the_other_parts_work(page, browser):
+    other = browser.new_page()
+    other.goto(page.url.replace("demo.html", "without_runtime.html"))
+    other.locator("[data-demo=heaps] .demo-scores").wait_for()
+    assert other.locator("[data-demo] img:visible").count() == 1
+    assert other.get_by_text("the network can't answer here").is_visible()
+    other.close()
 
 
 # With the network.

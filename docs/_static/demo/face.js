@@ -69,8 +69,9 @@ export function face(facts) {
   const boxes = facts.switches.map(name => make("input", { type: "checkbox", value: name, onchange: compose }));
   const on = () => boxes.filter(box => box.checked).map(box => box.value);
   const people = choice("person", facts.people.map(({ words: text }, i) => [i, text]), async i => {
-    person = facts.people[i];
-    picture = await sheet(person);
+    const chosen = person = facts.people[i], image = await sheet(chosen);
+    if (chosen !== person) return;  // another was chosen meanwhile
+    picture = image;
     wipe(false);
     compose();
   });
@@ -227,8 +228,10 @@ export function face(facts) {
   async function wake() {
     say("The network is on its way (14 MB) …");
     try {
-      [picture, network] = await Promise.all([sheet(person), loadNetwork(SIZE)]);
+      picture = await sheet(person);
       compose();
+      network = await loadNetwork(SIZE);
+      ask();
     } catch (error) {
       say(`The network can't answer in this browser: ${error.message}`);
     }

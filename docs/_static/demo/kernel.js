@@ -114,7 +114,7 @@ export function kernel(facts) {
   compute();
   return make("div", { class: "demo-part" },
     make("div", { class: "demo-row" }, chosen.node, column.node, row.node, play),
-    make("div", { class: "demo-row" }, input, result),
+    make("div", { class: "demo-row demo-maps" }, input, result),
     make("div", { class: "demo-row demo-sum" }, under.node, make("span", {}, "×"), weights.node, make("span", {}, "="), products.node),
     line);
 }
