@@ -1,7 +1,7 @@
 """Make what the site's demo shows: a small network, trained on drawn faces, and the faces (python -m tools.demo).
 
 Everything is drawn by the package, so it may be published. On one core, drawing the 6,000 faces takes about 7 minutes and
-training about 6; both are kept in runs/demo, which is not committed.
+training about 6 (beside other work); both are kept in runs/demo, which is not committed.
 """
 import json
 
