@@ -37,6 +37,9 @@ oldest = $(shell sed -n 's/^min_python *= *//p' settings.ini)
 one_word = $(subst $() ,?,$(1))
 moved = $(if $(filter-out $(call one_word,$(CURDIR)),$(call one_word,$(shell cat $(1) 2>/dev/null))),moved)
 clear = $(if $(filter moved,$^),--clear)
+# pip compiles with one core, which takes half a minute; compileall takes them all (a file that is not valid Python is left out).
+install = $(bin)/python -m pip install -qq --disable-pip-version-check --no-compile
+compile = $(bin)/python -m compileall -qq -j 0 .venv/lib || true
 stop_at = $(if $(strip $($(1))),$(error $(strip $($(1)))))
 
 .PHONY: study test faults lab docs outputs lessons-real bench figures numbers mutants lowest clean
@@ -89,19 +92,22 @@ moved:
 .venv/ready: $(metadata) $(call moved,.venv/ready)
 	$(call stop_at,python_problem)@echo "Setting up .venv with what celeba_nb needs (PyTorch is large: minutes, not seconds) ..."
 	@$(PYTHON) -m venv $(clear) .venv
-	@$(bin)/python -m pip install -qq --disable-pip-version-check --editable .
+	@$(install) --editable .
+	@$(compile)
 	@echo '$(CURDIR)' > $@
 
 .venv/ready-dev: $(metadata) $(call moved,.venv/ready)
 	$(call stop_at,python_problem)@echo "Setting up .venv with what notebooks and tests need (PyTorch is large: minutes, not seconds) ..."
 	@$(PYTHON) -m venv $(clear) .venv
-	@$(bin)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,docs,scale,explain,photo,export]'
+	@$(install) --editable '.[dev,docs,scale,explain,photo,export]'
+	@$(compile)
 	@for stamp in .venv/ready .venv/ready-docs $@; do echo '$(CURDIR)' > $$stamp; done
 
 .venv/ready-docs: $(metadata) $(call moved,.venv/ready)
 	$(call stop_at,python_problem)@echo "Setting up .venv with what the site needs (PyTorch is large: minutes, not seconds) ..."
 	@$(PYTHON) -m venv $(clear) .venv
-	@$(bin)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,docs]'
+	@$(install) --editable '.[dev,docs]'
+	@$(compile)
 	@for stamp in .venv/ready $@; do echo '$(CURDIR)' > $$stamp; done
 
 .venv/lowest/ready: $(metadata) $(call moved,.venv/lowest/ready)
@@ -115,5 +121,6 @@ moved:
 .venv/ready-bench: $(metadata) $(call moved,.venv/ready)
 	$(call stop_at,python_problem)@echo "Setting up .venv with what is compared (PyTorch is large: minutes, not seconds) ..."
 	@$(PYTHON) -m venv $(clear) .venv
-	@$(bin)/python -m pip install -qq --disable-pip-version-check --editable '.[bench]'
+	@$(install) --editable '.[bench]'
+	@$(compile)
 	@for stamp in .venv/ready $@; do echo '$(CURDIR)' > $$stamp; done
