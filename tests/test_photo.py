@@ -85,7 +85,7 @@ def save_as(image, path, **options):
 
 
 def odd_photos(photo, folder):
-    "The same photo in many guises."
+    "The same photo as files of many kinds."
     image = Image.fromarray(photo)
     exif = Image.Exif()
     exif[0x0112] = 8
@@ -189,7 +189,7 @@ def test_a_bar_for_several_photos(model, tmp_path, monkeypatch):
 
 
 def test_out_of_memory_costs_one_photo(model, tmp_path, monkeypatch):
-    "So does an error of dlib or PyTorch; the next one is asked."
+    "So does an error of dlib or PyTorch; the next photo is still read."
     outcomes = [MemoryError(), RuntimeError("bad allocation"), None]
 
     def fail_twice(photo):
@@ -276,7 +276,7 @@ def test_heic_without_the_plugin_says_what_to_install(photo, monkeypatch):
 
 @needs_dlib
 def test_fifty_megapixels(face):
-    "Found in a small copy, cut out of the large photo: the face is as sharp as the photo has it."
+    "Found in a small copy, cut out of the large photo: the face is as sharp as in the photo."
     large = np.full((5774, 8660, 3), 120, np.uint8)  # 50 million pixels
     side = 2600
     large[1500 : 1500 + side, 3000 : 3000 + side] = put_face(face, Similarity(10, 400 + 200j), np.array([120] * 3), side)
@@ -479,7 +479,7 @@ def test_predict_photo(photo, model, tmp_path):
     assert list(table.columns) == ["left", "top", "right", "bottom", "way", *ATTRIBUTES]
     assert table[list(ATTRIBUTES)].to_numpy().min() >= 0 and table[list(ATTRIBUTES)].to_numpy().max() <= 1
     assert len(table) == 1 and predict_photo(path.read_bytes(), load(model)).equals(table)
-    assert len(predict_photo(as_png(np.full((200, 200, 3), 128, np.uint8)), load(model))) == 0  # nobody there
+    assert len(predict_photo(as_png(np.full((200, 200, 3), 128, np.uint8)), load(model))) == 0  # no face there
 
 
 def copy_of(model, folder):

@@ -124,7 +124,7 @@ def count_pictures(nb):
 
 
 def subject(nb):
-    "The share of a lesson's lines of code that neither import nor stand in a folded cell."
+    "The share of a lesson's lines of code that neither import nor are in a folded cell."
     cells = [cell for cell in nb["cells"] if cell["cell_type"] == "code"]
     seen = [line for cell in cells if cell["metadata"] != FOLDED for line in code(cell)]
     return sum(not re.match(r"(import|from) ", line) for line in seen) / sum(len(code(cell)) for cell in cells)
@@ -235,7 +235,7 @@ def stands_out(column, value):
 
 
 def shown(column, value):
-    "A figure as text, with * where it stands out."
+    "A figure as text, with * where it is outside the aim."
     if value is None:
         return "-"
     number = f"{value:.0%}" if column == "documented" else f"{value:.1f}".removesuffix(".0")
