@@ -37,9 +37,6 @@ oldest = $(shell sed -n 's/^min_python *= *//p' settings.ini)
 one_word = $(subst $() ,?,$(1))
 moved = $(if $(filter-out $(call one_word,$(CURDIR)),$(call one_word,$(shell cat $(1) 2>/dev/null))),moved)
 clear = $(if $(filter moved,$^),--clear)
-# pip compiles with one core, which takes half a minute; compileall takes them all (a file that is not valid Python is left out).
-install = $(bin)/python -m pip install -qq --disable-pip-version-check --no-compile
-compile = $(bin)/python -m compileall -qq -j 0 .venv/lib || true
 stop_at = $(if $(strip $($(1))),$(error $(strip $($(1)))))
 
 .PHONY: study test faults lab docs outputs lessons-real bench figures numbers mutants lowest clean
@@ -92,22 +89,19 @@ moved:
 .venv/ready: $(metadata) $(call moved,.venv/ready)
 	$(call stop_at,python_problem)@echo "Setting up .venv with what celeba_nb needs (PyTorch is large: minutes, not seconds) ..."
 	@$(PYTHON) -m venv $(clear) .venv
-	@$(install) --editable .
-	@$(compile)
+	@$(bin)/python -m pip install -qq --disable-pip-version-check --editable .
 	@echo '$(CURDIR)' > $@
 
 .venv/ready-dev: $(metadata) $(call moved,.venv/ready)
 	$(call stop_at,python_problem)@echo "Setting up .venv with what notebooks and tests need (PyTorch is large: minutes, not seconds) ..."
 	@$(PYTHON) -m venv $(clear) .venv
-	@$(install) --editable '.[dev,docs,scale,explain,photo,export]'
-	@$(compile)
+	@$(bin)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,docs,scale,explain,photo,export]'
 	@for stamp in .venv/ready .venv/ready-docs $@; do echo '$(CURDIR)' > $$stamp; done
 
 .venv/ready-docs: $(metadata) $(call moved,.venv/ready)
 	$(call stop_at,python_problem)@echo "Setting up .venv with what the site needs (PyTorch is large: minutes, not seconds) ..."
 	@$(PYTHON) -m venv $(clear) .venv
-	@$(install) --editable '.[dev,docs]'
-	@$(compile)
+	@$(bin)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,docs]'
 	@for stamp in .venv/ready $@; do echo '$(CURDIR)' > $$stamp; done
 
 .venv/lowest/ready: $(metadata) $(call moved,.venv/lowest/ready)
@@ -121,6 +115,5 @@ moved:
 .venv/ready-bench: $(metadata) $(call moved,.venv/ready)
 	$(call stop_at,python_problem)@echo "Setting up .venv with what is compared (PyTorch is large: minutes, not seconds) ..."
 	@$(PYTHON) -m venv $(clear) .venv
-	@$(install) --editable '.[bench]'
-	@$(compile)
+	@$(bin)/python -m pip install -qq --disable-pip-version-check --editable '.[bench]'
 	@for stamp in .venv/ready $@; do echo '$(CURDIR)' > $$stamp; done
