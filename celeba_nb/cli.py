@@ -12,7 +12,6 @@ __all__ = ['app', 'study_sizes', 'study_command', 'verdict_command', 'train_comm
 # %% ../nbs/internals/cli.ipynb #imports
 import os
 import time
-import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -313,13 +312,14 @@ def evaluate_command(
 def photo_answer(
     path: str,  # of a photo
     run,  # a Run with weights
+    net,  # its network, as `calibrated_net` builds it
 ) -> dict:  # photo; faces: a list of {box, way, probabilities, yes}; error: a message, or None
     "Return what `predict_photo` finds in a file, serialisable as JSON."
     from celeba_nb.answers import decide
     from celeba_nb.photo import predict_photo
 
     try:
-        table = predict_photo(path, run)
+        table = predict_photo(path, run, net)
     except DataError as error:
         return {"photo": str(path), "faces": [], "error": str(error)}
     except TrainingError:  # of the network, so of all photos
@@ -371,23 +371,21 @@ def predict_command(
 
     Example: celeba-nb predict holidays 'albums/*/*.heic' --model runs/model
     """
-    with one_line_errors("Nothing was written.", json_file), warnings.catch_warnings(record=True) as caught:
-        from celeba_nb.answers import describe_answers, photo_warning
+    with one_line_errors("Nothing was written.", json_file):
+        from celeba_nb.answers import calibrated_net, describe_answers, photo_warning
         from celeba_nb.photo import find_photos
         from celeba_nb.run import load
 
-        warnings.simplefilter("always", UserWarning)
         began, run, answers = time.perf_counter(), load(model_folder, allow), []
+        net = calibrated_net(run)
         for line in filter(None, (f"Network: {describe_answers(run)}", photo_warning(run) and f"Warning: {photo_warning(run)}")):
             typer.echo(line, err=True)
         paths = find_photos(photos)
         with progress_bar(paths, show=len(paths) > 1, desc="photos", unit=" photos", delay=1) as bar:
             for path in bar:
-                answers.append(photo_answer(path, run))
+                answers.append(photo_answer(path, run, net))
                 with bar.external_write_mode():  # a line of text, then the bar again
                     _show_answer(answers[-1])
-        for text in {str(warning.message) for warning in caught if "dlib" in str(warning.message)}:
-            typer.echo(f"Warning: {text}", err=True)
         write_json(json_file, {"model": run.id, "trained_on": run.kind, "temperature": run.temperature,
                                "thresholds": run.thresholds, "photos": answers, "seconds": time.perf_counter() - began})
         if not any(answer["faces"] for answer in answers) or any(answer["error"] for answer in answers):

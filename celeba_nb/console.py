@@ -106,6 +106,7 @@ def plain_warnings():
 
     with warnings.catch_warnings():
         warnings.showwarning = show
+        warnings.filterwarnings("ignore", module=r"PIL\b")  # about a picture that it doesn't name, and reads all the same
         yield
 
 
@@ -245,7 +246,7 @@ def find_data(
     from celeba_nb.data import find_root
 
     if root is None and table is not None and not os.environ.get("CELEBA_ROOT"):
-        return table.expanduser().parent
+        return expand(table).parent
     return root or find_root()
 
 

@@ -241,10 +241,10 @@ def train(
         state.rates = torch.from_numpy(truth.mean(0))
         check_calls(state)
         with _trying(recipe, "sampler"):
-            sampling_weights(recipe, truth)
+            weights = sampling_weights(recipe, truth)
     cache = cache or ImageCache(labels, recipe.size, rows=np.concatenate(list(rows.values())),
                                 progress=progress and process.writes)
-    train_batches, batches = make_batches(recipe, cache, rows)
+    train_batches, batches = make_batches(recipe, cache, rows, weights)
     state.unlabeled, state.process = batches.get("unlabeled"), process
     checkpoint = None if folder is None else Checkpoint(checkpoint_path(folder), name, every)
     with cpu_threads(recipe.threads), deterministic_convolutions(), run_lock(Path(folder)) if writes else nullcontext():

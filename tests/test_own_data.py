@@ -8,6 +8,7 @@ import sys
 import warnings
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import celeba_nb
-from celeba_nb import cli, images, sources
+from celeba_nb import cli, console, images, sources
 from celeba_nb.core import ATTRIBUTES, DataError
 from celeba_nb.data import draw_rows
 from celeba_nb.files import read_celeba, read_faces
@@ -646,7 +647,9 @@ def test_parquet_that_unfolds(tmp_path, figure):
 
 
 def test_no_traceback_for_a_home_that_is_not_there():
-    assert "no such home folder" in refused(read_faces, "~nobody-has-this-name/x")
+    assert "no home folder for ~" in refused(read_faces, "~nobody-has-this-name/x")
+    assert "no home folder for ~" in refused(read_faces, ".", "~nobody-has-this-name/labels.csv")
+    assert "no home folder for ~" in refused(console.find_data, None, Path("~nobody-has-this-name/labels.csv"))
 
 
 def test_data_errors_only(own):
