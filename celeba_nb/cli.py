@@ -115,7 +115,7 @@ def _say_where_it_holds(images):
                    f"{real['n'].max()} seeds):\n\n{format_effects(real)}")
 
 # %% ../nbs/internals/cli.ipynb #a3667ccd
-_Seeds = Annotated[int, count_option(help="Seeds per method; it takes 7 to find that a method helps or hurts.")]
+_Seeds = Annotated[int, count_option(most=1000, help="Seeds per method; it takes 7 to find that a method helps or hurts.")]
 
 
 @app.command("study", cls=GroupedCommand)
@@ -483,7 +483,7 @@ _NewFolder = Annotated[Path, typer.Argument(help="The folder to create; it must 
 _TrainFaces = Annotated[int, count_option("--train-images", help="Faces to train on.")]
 _ValidFaces = Annotated[int, count_option("--valid-images", help="Faces to validate with.")]
 _TestFaces = Annotated[int, count_option("--test-images", help="Faces to test with.")]
-_SketchSeed = Annotated[int, count_option(least=0, help="The same seed draws the same faces.")]
+_SketchSeed = Annotated[int, count_option(least=0, most=2**32 - 1, help="The same seed draws the same faces.")]
 _Noise = Annotated[float, typer.Option(min=0, max=0.99, help="Share of the labels to flip on purpose.")]
 
 
@@ -552,11 +552,12 @@ def _bench_images(labels, wanted):
 
 
 _Peers = Annotated[str, typer.Option(help="Implementations to compare with, separated by commas: naive, fastai, quickest.")]
-_Repeats = Annotated[int, count_option(help="How often to run each implementation.")]
+_Repeats = Annotated[int, count_option(most=1000, help="How often to run each implementation.")]
 _BenchImages = Annotated[int | None, count_option(rich_help_panel="Data",
                                                   help="Images of the split. Default: 1,000, or all if fewer.")]
-_BenchSize = Annotated[int, count_option(least=8, rich_help_panel="Data", help="Height and width of an image, in pixels.")]
-_BenchEpochs = Annotated[int, count_option(help="Passes over the training images.")]
+_BenchSize = Annotated[int, count_option(least=8, most=1024, rich_help_panel="Data",
+                                          help="Height and width of an image, in pixels.")]
+_BenchEpochs = Annotated[int, count_option(most=100_000, help="Passes over the training images.")]
 
 
 @app.command("bench", cls=GroupedCommand)

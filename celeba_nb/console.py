@@ -212,13 +212,14 @@ def _expand_argument(text):
 def count_option(
     *names: str,  # such as "--seeds"; none: the parameter's name
     least: int = 1,  # smaller numbers are refused
+    most: int = 1_000_000,  # larger numbers are refused
     **details,  # of typer's Option: help ...
 ):  # a typer option
     "Declare an option that takes a whole number, which may be written with commas."
     def read(text):
-        plain = str(text).replace(",", "")
-        if not plain.isdecimal() or int(plain) < least:
-            raise typer.BadParameter(f"{text!r} is not a whole number of at least {least}, such as {max(least, 1000):,}.")
+        plain = str(text).replace(",", "").lstrip("0") or "0"
+        if not plain.isdecimal() or len(plain) > len(str(most)) or not least <= int(plain) <= most:
+            raise typer.BadParameter(f"{str(text)[:80]!r} is not a whole number from {least:,} to {most:,}.")
         return int(plain)
 
     return typer.Option(*names, parser=read, metavar="INTEGER", **details)

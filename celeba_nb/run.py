@@ -7,7 +7,7 @@ Docs: https://celeba-nb.github.io/celeba_nb/internals/run.html.md"""
 # %% auto #0
 __all__ = ['FORMAT', 'FILES', 'LARGEST_RECORD', 'choose_rows', 'resolve', 'run_id', 'processor', 'command_line',
            'describe_machine', 'data_kind', 'Run', 'run_metrics', 'finish', 'describe_run', 'record_digest',
-           'write_run', 'load', 'load_wanted', 'is_free', 'save']
+           'write_run', 'load', 'load_recipe', 'load_wanted', 'is_free', 'save']
 
 # %% ../nbs/internals/run.ipynb #imports
 import errno
@@ -544,6 +544,15 @@ def load(
     return Run(recipe, about["data"], _read(folder / "history.csv", _read_history), predictions,
                _read(folder / "metrics.json", _read_metrics), _renamed(weights, about["recipe"]), about["machine"],
                tuple(about["attributes"]), about["kind"], about["temperature"], about["thresholds"])
+
+
+def load_recipe(
+    folder: Path,  # written by `save`
+    allow: tuple[str, ...] = (),  # as for `load`
+) -> tuple[Recipe, str]:  # and the fingerprint of the labels; errors as for `load`
+    "Read with which recipe, and on which data, a run was made."
+    about = _read(Path(folder) / "recipe.json", _read_about)
+    return _read_recipe(Path(folder) / "recipe.json", about, allow), about["data"]
 
 
 def load_wanted(

@@ -144,9 +144,11 @@ def test_values_as_people_type_them(words, field, value, monkeypatch):
 def test_numbers_of_images_in_every_command(tmp_path):
     done = call("sketch", tmp_path / "faces", "--train-images", "1,0", "--valid-images", 1, "--test-images", "1")
     assert done.exit_code == 0 and len(read_celeba(tmp_path / "faces")) == 12
-    for words in (["sketch", tmp_path / "more", "--seed", "-1"], ["bench", "--size", "7"], ["study", "--seeds", "some"]):
+    for words in (["sketch", tmp_path / "more", "--seed", "-1"], ["bench", "--size", "7"], ["study", "--seeds", "some"],
+                  ["study", "--seeds", "1,001"], ["bench", "--repeats", "1" + "0" * 5000], ["bench", "--repeats", "0"],
+                  ["sketch", tmp_path / "more", "--train-images", "1000001"], ["bench", "--epochs", "²"]):
         done = call(*words)
-        assert done.exit_code == 2 and "is not a whole number of at least" in done.stderr, done.output
+        assert done.exit_code == 2 and re.search("is not a whole number from [01,8]+ to [0-9,]+[.]", done.stderr), done.output
 
 
 def commands():
