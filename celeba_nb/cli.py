@@ -26,6 +26,7 @@ from celeba_nb.console import (
     PathsGroup,
     Root,
     RunFolder,
+    Thresholds,
     count_option,
     one_line_errors,
     open_labels,
@@ -282,6 +283,7 @@ def evaluate_command(
     root: Root = None,
     table: LabelTable = None,
     split: _Split = "test",
+    thresholds: Thresholds = None,
     allow: AllowModules = (),
     json_file: JsonFile = None,
 ):
@@ -293,11 +295,11 @@ def evaluate_command(
     Example: celeba-nb evaluate runs/model --root ~/celeba --split test --json test.json
     """
     with one_line_errors("Nothing was changed.", json_file):
-        from celeba_nb.answers import compare_data, describe_answers
+        from celeba_nb.answers import compare_data, describe_answers, with_thresholds
         from celeba_nb.run import data_kind, load
         from celeba_nb.training import evaluate
 
-        began, run = time.perf_counter(), load(folder, allow)
+        began, run = time.perf_counter(), with_thresholds(load(folder, allow), thresholds)
         typer.echo(f"Network: {describe_answers(run)}")
         labels = open_labels(root, table)
         if other := compare_data(run, labels):
@@ -359,6 +361,7 @@ _Model = Annotated[Path, typer.Option("--model", help="A folder written by `cele
 def predict_command(
     photos: _Photos,
     model_folder: _Model,
+    thresholds: Thresholds = None,
     allow: AllowModules = (),
     json_file: JsonFile = None,
 ):
@@ -372,11 +375,11 @@ def predict_command(
     Example: celeba-nb predict holidays 'albums/*/*.heic' --model runs/model
     """
     with one_line_errors("Nothing was written.", json_file):
-        from celeba_nb.answers import calibrated_net, describe_answers, photo_warning
+        from celeba_nb.answers import calibrated_net, describe_answers, photo_warning, with_thresholds
         from celeba_nb.photo import find_photos
         from celeba_nb.run import load
 
-        began, run, answers = time.perf_counter(), load(model_folder, allow), []
+        began, run, answers = time.perf_counter(), with_thresholds(load(model_folder, allow), thresholds), []
         net = calibrated_net(run)
         for line in filter(None, (f"Network: {describe_answers(run)}", photo_warning(run) and f"Warning: {photo_warning(run)}")):
             typer.echo(line, err=True)
@@ -399,6 +402,7 @@ _Onnx = Annotated[Path, typer.Option("--out", help="The ONNX file to write.")]
 def export_command(
     folder: RunFolder,
     out: _Onnx = Path("model.onnx"),
+    thresholds: Thresholds = None,
     allow: AllowModules = (),
 ):
     """Write a trained network as ONNX: the input is pixels (n, 3, size, size), the output a probability for each attribute.
@@ -410,11 +414,11 @@ def export_command(
     Example: celeba-nb export runs/model --out model.onnx
     """
     with one_line_errors("Nothing was written.", out):
-        from celeba_nb.answers import describe_answers
+        from celeba_nb.answers import describe_answers, with_thresholds
         from celeba_nb.export import export_onnx
         from celeba_nb.run import load
 
-        run = load(folder, allow)
+        run = with_thresholds(load(folder, allow), thresholds)
         off = export_onnx(run, out)
         typer.echo(f"Network: {describe_answers(run)}")
         typer.echo(f"Written: {out} (onnxruntime's probabilities differ from PyTorch's by at most {off:.0e})")

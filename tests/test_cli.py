@@ -291,6 +291,14 @@ def test_json_has_no_nan(tmp_path):
     assert math.isclose(console.records(table)[0]["sd"], 1 / 3, rel_tol=1e-14)
 
 
+def test_thresholds_for_a_finished_network(faces, model, tmp_path):
+    done = call("evaluate", model, "--root", faces, "--thresholds", "balanced", "--json", tmp_path / "found.json")
+    assert done.exit_code == 0 and "accuracy at thresholds" in done.stdout, done.output
+    assert len(read_strictly(tmp_path / "found.json")["thresholds"]) == 40 and load(model).thresholds is None
+    refusal = call("evaluate", model, "--root", faces, "--thresholds", "best")
+    assert refusal.exit_code == 1 and refusal.stderr.startswith("Error: there are no thresholds 'best'")
+
+
 def test_mistakes_that_everybody_makes(faces, model, tmp_path):
     for said, arguments in {
         "no such run": ("evaluate", tmp_path / "nothing", "--root", faces),
