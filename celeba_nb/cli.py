@@ -12,7 +12,6 @@ __all__ = ['app', 'study_sizes', 'study_command', 'verdict_command', 'train_comm
 # %% ../nbs/internals/cli.ipynb #imports
 import os
 import time
-import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +26,7 @@ from celeba_nb.console import (
     PathsGroup,
     Root,
     RunFolder,
+    Thresholds,
     count_option,
     one_line_errors,
     open_labels,
@@ -116,7 +116,7 @@ def _say_where_it_holds(images):
                    f"{real['n'].max()} seeds):\n\n{format_effects(real)}")
 
 # %% ../nbs/internals/cli.ipynb #a3667ccd
-_Seeds = Annotated[int, count_option(help="Seeds per method; it takes 7 to find that a method helps or hurts.")]
+_Seeds = Annotated[int, count_option(most=1000, help="Seeds per method; it takes 7 to find that a method helps or hurts.")]
 
 
 @app.command("study", cls=GroupedCommand)
@@ -283,6 +283,7 @@ def evaluate_command(
     root: Root = None,
     table: LabelTable = None,
     split: _Split = "test",
+    thresholds: Thresholds = None,
     allow: AllowModules = (),
     json_file: JsonFile = None,
 ):
@@ -294,11 +295,11 @@ def evaluate_command(
     Example: celeba-nb evaluate runs/model --root ~/celeba --split test --json test.json
     """
     with one_line_errors("Nothing was changed.", json_file):
-        from celeba_nb.answers import compare_data, describe_answers
+        from celeba_nb.answers import compare_data, describe_answers, with_thresholds
         from celeba_nb.run import data_kind, load
         from celeba_nb.training import evaluate
 
-        began, run = time.perf_counter(), load(folder, allow)
+        began, run = time.perf_counter(), with_thresholds(load(folder, allow), thresholds)
         typer.echo(f"Network: {describe_answers(run)}")
         labels = open_labels(root, table)
         if other := compare_data(run, labels):
@@ -313,13 +314,14 @@ def evaluate_command(
 def photo_answer(
     path: str,  # of a photo
     run,  # a Run with weights
+    net,  # its network, as `calibrated_net` builds it
 ) -> dict:  # photo; faces: a list of {box, way, probabilities, yes}; error: a message, or None
     "Return what `predict_photo` finds in a file, serialisable as JSON."
     from celeba_nb.answers import decide
     from celeba_nb.photo import predict_photo
 
     try:
-        table = predict_photo(path, run)
+        table = predict_photo(path, run, net)
     except DataError as error:
         return {"photo": str(path), "faces": [], "error": str(error)}
     except TrainingError:  # of the network, so of all photos
@@ -359,6 +361,7 @@ _Model = Annotated[Path, typer.Option("--model", help="A folder written by `cele
 def predict_command(
     photos: _Photos,
     model_folder: _Model,
+    thresholds: Thresholds = None,
     allow: AllowModules = (),
     json_file: JsonFile = None,
 ):
@@ -371,23 +374,21 @@ def predict_command(
 
     Example: celeba-nb predict holidays 'albums/*/*.heic' --model runs/model
     """
-    with one_line_errors("Nothing was written.", json_file), warnings.catch_warnings(record=True) as caught:
-        from celeba_nb.answers import describe_answers, photo_warning
+    with one_line_errors("Nothing was written.", json_file):
+        from celeba_nb.answers import calibrated_net, describe_answers, photo_warning, with_thresholds
         from celeba_nb.photo import find_photos
         from celeba_nb.run import load
 
-        warnings.simplefilter("always", UserWarning)
-        began, run, answers = time.perf_counter(), load(model_folder, allow), []
+        began, run, answers = time.perf_counter(), with_thresholds(load(model_folder, allow), thresholds), []
+        net = calibrated_net(run)
         for line in filter(None, (f"Network: {describe_answers(run)}", photo_warning(run) and f"Warning: {photo_warning(run)}")):
             typer.echo(line, err=True)
         paths = find_photos(photos)
         with progress_bar(paths, show=len(paths) > 1, desc="photos", unit=" photos", delay=1) as bar:
             for path in bar:
-                answers.append(photo_answer(path, run))
+                answers.append(photo_answer(path, run, net))
                 with bar.external_write_mode():  # a line of text, then the bar again
                     _show_answer(answers[-1])
-        for text in {str(warning.message) for warning in caught if "dlib" in str(warning.message)}:
-            typer.echo(f"Warning: {text}", err=True)
         write_json(json_file, {"model": run.id, "trained_on": run.kind, "temperature": run.temperature,
                                "thresholds": run.thresholds, "photos": answers, "seconds": time.perf_counter() - began})
         if not any(answer["faces"] for answer in answers) or any(answer["error"] for answer in answers):
@@ -401,6 +402,7 @@ _Onnx = Annotated[Path, typer.Option("--out", help="The ONNX file to write.")]
 def export_command(
     folder: RunFolder,
     out: _Onnx = Path("model.onnx"),
+    thresholds: Thresholds = None,
     allow: AllowModules = (),
 ):
     """Write a trained network as ONNX: the input is pixels (n, 3, size, size), the output a probability for each attribute.
@@ -412,11 +414,11 @@ def export_command(
     Example: celeba-nb export runs/model --out model.onnx
     """
     with one_line_errors("Nothing was written.", out):
-        from celeba_nb.answers import describe_answers
+        from celeba_nb.answers import describe_answers, with_thresholds
         from celeba_nb.export import export_onnx
         from celeba_nb.run import load
 
-        run = load(folder, allow)
+        run = with_thresholds(load(folder, allow), thresholds)
         off = export_onnx(run, out)
         typer.echo(f"Network: {describe_answers(run)}")
         typer.echo(f"Written: {out} (onnxruntime's probabilities differ from PyTorch's by at most {off:.0e})")
@@ -485,7 +487,7 @@ _NewFolder = Annotated[Path, typer.Argument(help="The folder to create; it must 
 _TrainFaces = Annotated[int, count_option("--train-images", help="Faces to train on.")]
 _ValidFaces = Annotated[int, count_option("--valid-images", help="Faces to validate with.")]
 _TestFaces = Annotated[int, count_option("--test-images", help="Faces to test with.")]
-_SketchSeed = Annotated[int, count_option(least=0, help="The same seed draws the same faces.")]
+_SketchSeed = Annotated[int, count_option(least=0, most=2**32 - 1, help="The same seed draws the same faces.")]
 _Noise = Annotated[float, typer.Option(min=0, max=0.99, help="Share of the labels to flip on purpose.")]
 
 
@@ -554,11 +556,12 @@ def _bench_images(labels, wanted):
 
 
 _Peers = Annotated[str, typer.Option(help="Implementations to compare with, separated by commas: naive, fastai, quickest.")]
-_Repeats = Annotated[int, count_option(help="How often to run each implementation.")]
+_Repeats = Annotated[int, count_option(most=1000, help="How often to run each implementation.")]
 _BenchImages = Annotated[int | None, count_option(rich_help_panel="Data",
                                                   help="Images of the split. Default: 1,000, or all if fewer.")]
-_BenchSize = Annotated[int, count_option(least=8, rich_help_panel="Data", help="Height and width of an image, in pixels.")]
-_BenchEpochs = Annotated[int, count_option(help="Passes over the training images.")]
+_BenchSize = Annotated[int, count_option(least=8, most=1024, rich_help_panel="Data",
+                                          help="Height and width of an image, in pixels.")]
+_BenchEpochs = Annotated[int, count_option(most=100_000, help="Passes over the training images.")]
 
 
 @app.command("bench", cls=GroupedCommand)

@@ -24,11 +24,11 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from . import metrics
-from .answers import KINDS, answer_metrics, describe_answers
+from .answers import KINDS, answer_metrics, describe_answers, training_truth
 from .audit import calibration_row, group_gaps
 from .core import TrainingError, write_atomically, writing
 from .files import Labels, identities
-from .run import Run, choose_rows, data_kind, load
+from .run import Run, data_kind, load
 from .stats import bootstrap_counts
 from .style import STYLE, render
 
@@ -125,8 +125,8 @@ def find_baselines(
         return Baselines(majority, "validation labels", np.arange(len(rows)), metrics.resampling_unit(None), False)
     if labels.fingerprint != run.data:
         raise TrainingError(f"{labels.root} is not the data that this model was trained on: omit it, or give the right folder")
-    train_truth = labels.attributes.to_numpy()[choose_rows(run.recipe, labels)["train"]]
-    return Baselines(metrics.majority_guess(train_truth, len(rows)), "training labels", identities(labels, rows),
+    majority = metrics.majority_guess(training_truth(run, labels), len(rows))
+    return Baselines(majority, "training labels", identities(labels, rows),
                      metrics.resampling_unit(labels.identity), labels.identity is not None)
 
 # %% ../nbs/internals/report.ipynb #metric-table

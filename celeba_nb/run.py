@@ -6,8 +6,8 @@ Docs: https://celeba-nb.github.io/celeba_nb/internals/run.html.md"""
 
 # %% auto #0
 __all__ = ['FORMAT', 'FILES', 'LARGEST_RECORD', 'choose_rows', 'resolve', 'run_id', 'processor', 'command_line',
-           'describe_machine', 'data_kind', 'Run', 'run_metrics', 'finish', 'describe_run', 'record_digest',
-           'write_run', 'load', 'load_wanted', 'is_free', 'save']
+           'describe_machine', 'data_kind', 'Run', 'run_metrics', 'choose_thresholds', 'finish', 'describe_run',
+           'record_digest', 'write_run', 'load', 'load_recipe', 'load_wanted', 'is_free', 'save']
 
 # %% ../nbs/internals/run.ipynb #imports
 import errno
@@ -257,11 +257,16 @@ def run_metrics(
     }
 
 
-def _fit_answers(recipe, valid, truth):
-    "Choose the temperature and the thresholds on the validation images; None: 0.5 for all."
-    temperature = fit_temperature(valid, truth)
-    thresholds = rescale(tune_thresholds(valid, truth), temperature).tolist() if recipe.thresholds == "balanced" else None
-    return temperature, thresholds
+def choose_thresholds(
+    choice: str,  # "half" or "balanced"
+    predictions: Mapping[str, np.ndarray],  # "valid" and "valid_truth" of a run
+    temperature: float | None,  # of the run; None: not fitted
+) -> list[float] | None:  # of the probabilities after the temperature; None: 0.5 for all
+    "Choose the threshold of each attribute on the validation images."
+    if choice == "half":
+        return None
+    thresholds = tune_thresholds(predictions["valid"], predictions["valid_truth"])
+    return (thresholds if temperature is None else rescale(thresholds, temperature)).tolist()
 
 
 def finish(
@@ -282,7 +287,8 @@ def finish(
         check_finite(state, f"{split} loss", predictions[f"{split}_losses"].mean().item())
     weights = {key: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
                for key, value in net.state_dict().items()}
-    temperature, thresholds = _fit_answers(recipe, predictions["valid"], predictions["valid_truth"])
+    temperature = fit_temperature(predictions["valid"], predictions["valid_truth"])
+    thresholds = choose_thresholds(recipe.thresholds, predictions, temperature)
     return Run(recipe, labels.fingerprint, pd.DataFrame(state.history), predictions, run_metrics(state, predictions), weights,
                attributes=tuple(labels.attributes), kind=data_kind(labels), temperature=temperature, thresholds=thresholds)
 
@@ -544,6 +550,15 @@ def load(
     return Run(recipe, about["data"], _read(folder / "history.csv", _read_history), predictions,
                _read(folder / "metrics.json", _read_metrics), _renamed(weights, about["recipe"]), about["machine"],
                tuple(about["attributes"]), about["kind"], about["temperature"], about["thresholds"])
+
+
+def load_recipe(
+    folder: Path,  # written by `save`
+    allow: tuple[str, ...] = (),  # as for `load`
+) -> tuple[Recipe, str]:  # and the fingerprint of the labels; errors as for `load`
+    "Read with which recipe, and on which data, a run was made."
+    about = _read(Path(folder) / "recipe.json", _read_about)
+    return _read_recipe(Path(folder) / "recipe.json", about, allow), about["data"]
 
 
 def load_wanted(

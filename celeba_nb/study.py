@@ -6,18 +6,20 @@ Docs: https://celeba-nb.github.io/celeba_nb/internals/study.html.md"""
 
 # %% auto #0
 __all__ = ['STUDY_METHODS', 'PAPER', 'EFFECTS', 'OUTCOMES', 'MARGIN', 'study_recipes', 'plan_runs', 'load_verified',
-           'find_folder', 'find_runs', 'make_caches', 'make_run', 'runs_at_once', 'make_runs', 'Study',
-           'image_outcomes', 'outcome_effects', 'format_percent', 'format_table', 'format_effects', 'plot_effects']
+           'find_folder', 'begun_elsewhere', 'find_runs', 'make_caches', 'make_run', 'runs_at_once', 'make_runs',
+           'Study', 'image_outcomes', 'outcome_effects', 'format_percent', 'format_table', 'format_effects',
+           'plot_effects']
 
 # %% ../nbs/internals/study.ipynb #imports
+import json
 import os
 import re
 import threading
 import time
 import warnings
 from concurrent.futures import BrokenExecutor
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Self
 
@@ -43,8 +45,20 @@ from celeba_nb.core import (
 from .files import Labels, identities
 from .images import ImageCache
 from .metrics import image_accuracy
-from .recipe import Recipe
-from .run import Run, choose_rows, command_line, data_kind, is_free, load_wanted, old_run_ids, resolve, run_id, save
+from .recipe import AUTO, Recipe, keep_choices, own_modules
+from celeba_nb.run import (
+    Run,
+    choose_rows,
+    command_line,
+    data_kind,
+    is_free,
+    load_recipe,
+    load_wanted,
+    old_run_ids,
+    resolve,
+    run_id,
+    save,
+)
 from .stats import effect_rows
 from .style import PALETTE, percent_axis, styled
 from .training import train
@@ -109,6 +123,28 @@ def find_folder(
     "Find the folder of a run, which is named by its id, or by the id of an earlier version if that folder exists."
     ids = run_id(recipe, data), *old_run_ids(recipe, data)
     return next((folder / name for name in ids if not is_free(folder / name)), folder / ids[0])
+
+
+def _beyond_machine(recipe):
+    "Return a recipe's choices as text, without those that a machine makes."
+    return json.dumps(asdict(recipe) | dict.fromkeys(AUTO), sort_keys=True)
+
+
+def begun_elsewhere(
+    plan: dict,  # (method, seed) -> resolved recipe
+    folder: Path,  # of the runs
+    data: str,  # the fingerprint of the labels
+) -> dict | None:  # choices; None: no run was begun, or on a machine that chooses as this one does
+    "Find the choices of a run in the folder that differs from one of the plan only in what another machine chose."
+    if any(not is_free(find_folder(folder, recipe, data)) for recipe in plan.values()):
+        return None
+    wanted = {_beyond_machine(recipe) for recipe in plan.values()}
+    own = {name for recipe in plan.values() for name in own_modules(recipe)}
+    for path in sorted(folder.glob("[!.]*/recipe.json")):
+        with suppress(TrainingError):  # not of this study
+            recipe, whose = load_recipe(path.parent, own)
+            if whose == data and _beyond_machine(recipe) in wanted:
+                return asdict(recipe)
 
 
 def find_runs(
@@ -200,6 +236,13 @@ def _broken_workers(folder):
                             f"{folder}. Try again; joblib.parallel_config(n_jobs=1) makes one run at a time") from None
 
 # %% ../nbs/internals/study.ipynb #371b32da
+def _noting_warnings(call, *arguments):
+    "Call a function, and return the texts of its warnings: a worker process would print each with a line of code."
+    with warnings.catch_warnings(record=True) as caught:
+        call(*arguments)
+    return [str(warning.message) for warning in caught]
+
+
 def make_runs(
     plan: dict[tuple, Recipe],  # (method, seed) -> resolved recipe
     labels: Labels,  # of the whole data set
@@ -214,12 +257,15 @@ def make_runs(
     if todo:
         check_folder(folder / next(iter(todo)))
     caches, jobs = make_caches(labels, todo.values(), progress), runs_at_once(list(todo.values()))
-    told = os.getpid(), command_line()
-    calls = [delayed(make_run)(recipe, caches[recipe.size], folder, weights, *told) for recipe in todo.values()]
+    told, said = (weights, os.getpid(), command_line()), set()
+    calls = [delayed(_noting_warnings)(make_run, recipe, caches[recipe.size], folder, *told) for recipe in todo.values()]
     what = f"{len(plan)} runs" if jobs in (None, 1) else f"{len(plan)} runs, {jobs} at once"
     with progress_bar(total=len(plan), initial=len(done), desc=what, unit="run", show=progress) as bar, _broken_workers(folder):
-        for _ in Parallel(jobs, return_as="generator_unordered")(calls):
+        for texts in Parallel(jobs, return_as="generator_unordered")(calls):
             bar.update()
+            for text in set(texts) - said:
+                warnings.warn(text, stacklevel=2)
+            said |= set(texts)
     done |= find_runs(folder, missing, labels)
     return {key: done[key] for key in plan if key in done}
 
@@ -245,7 +291,11 @@ class Study:
     ) -> Self:  # the study, with `runs`: (method, seed) -> Run
         "Make the runs that are missing."
         self.labels, self.kind = labels, data_kind(labels)
-        self.runs = make_runs(plan_runs(self.recipes, self.seeds, labels), labels, self.folder, progress, weights)
+        plan = plan_runs(self.recipes, self.seeds, labels)
+        if begun := begun_elsewhere(plan, self.folder, labels.fingerprint):
+            kept = {method: keep_choices(recipe, begun) for method, recipe in self.recipes.items()}
+            plan = plan_runs(kept, self.seeds, labels)
+        self.runs = make_runs(plan, labels, self.folder, progress, weights)
         return self
 
     def metrics(self) -> pd.DataFrame:  # one row per run: method, seed, and the run's metrics

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .answers import answer_metrics
+from .answers import answer_metrics, training_truth
 from .batches import EVAL_BATCH_SIZE, make_batches, sampling_weights
 from .checkpoint import LARGEST_CHECKPOINT, Checkpoint, begun_choices, load_checkpoint
 from .core import DamagedError, TrainingError, check_file, check_folder, import_object, progress_bar, run_lock
@@ -241,10 +241,10 @@ def train(
         state.rates = torch.from_numpy(truth.mean(0))
         check_calls(state)
         with _trying(recipe, "sampler"):
-            sampling_weights(recipe, truth)
+            weights = sampling_weights(recipe, truth)
     cache = cache or ImageCache(labels, recipe.size, rows=np.concatenate(list(rows.values())),
                                 progress=progress and process.writes)
-    train_batches, batches = make_batches(recipe, cache, rows)
+    train_batches, batches = make_batches(recipe, cache, rows, weights)
     state.unlabeled, state.process = batches.get("unlabeled"), process
     checkpoint = None if folder is None else Checkpoint(checkpoint_path(folder), name, every)
     with cpu_threads(recipe.threads), deterministic_convolutions(), run_lock(Path(folder)) if writes else nullcontext():
@@ -313,6 +313,5 @@ def evaluate(
         logits = compute_logits(run.net(recipe.device), batches, recipe)
     if not logits.isfinite().all():
         raise TrainingError(f"run {run.id}: its weights give answers that are not numbers: train it again")
-    truth, known, p = labels.attributes.to_numpy(), labels.rows("train"), logits.sigmoid().numpy()
-    majority_of = truth[known] if len(known) else run.predictions["valid_truth"]  # a folder may hold test images only
-    return metrics_table(p, truth[rows], majority_of, list(labels.attributes)) | answer_metrics(run, p, truth[rows])
+    truth, p = labels.attributes.to_numpy()[rows], logits.sigmoid().numpy()
+    return metrics_table(p, truth, training_truth(run, labels), list(labels.attributes)) | answer_metrics(run, p, truth)

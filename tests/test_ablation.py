@@ -225,9 +225,12 @@ def test_only_missing_runs_are_made(plan, labels, shelf):
 
 
 def test_two_at_once_give_the_same_bits(made, plan, labels, tmp_path):
-    with parallel_config(n_jobs=2):
-        both = make_runs({key: plan[key] for key in list(plan)[:2]}, labels, tmp_path, progress=False)
-    assert all(np.array_equal(both[key].predictions["test"], made.runs[key].predictions["test"]) for key in both)
+    two = list(plan)[:2]
+    more = {("more threads", seed): replace(plan[two[0]], threads=1 + cpu_count(), seed=seed) for seed in range(2)}
+    with parallel_config(n_jobs=2), pytest.warns(UserWarning) as said:
+        both = make_runs({key: plan[key] for key in two} | more, labels, tmp_path, progress=False)
+    assert all(np.array_equal(both[key].predictions["test"], made.runs[key].predictions["test"]) for key in two)
+    assert len([one for one in said if "threads are more than" in str(one.message)]) == 1  # said here, not by each worker
 
 
 def test_a_study_is_recipes_seeds_and_a_folder(made, recipes):

@@ -43,7 +43,7 @@ from celeba_nb.files import read_celeba
 from celeba_nb.images import FORMATS, LARGEST_IMAGE, LARGEST_SIDE, open_photo
 from celeba_nb.photo import FRAME_POINTS, find_faces, find_photos, fit_similarity, predict_images, predict_photo
 from celeba_nb.recipe import Recipe
-from celeba_nb.run import load
+from celeba_nb.run import Run, load
 from celeba_nb.training import train
 from tools.notebooks import ROOT, code_cell, read, solved, write
 
@@ -208,9 +208,18 @@ def test_out_of_memory_costs_one_photo(model, tmp_path, monkeypatch):
 def test_an_answer_has_the_attributes_of_the_run(monkeypatch):
     "Its own ones, whatever they are called."
     table = pd.DataFrame([[1, 2, 3, 4, "HOG", 0.25, 0.75]], columns=["left", "top", "right", "bottom", "way", "left", "Tall"])
-    monkeypatch.setattr("celeba_nb.photo.predict_photo", lambda path, run: table)
-    (face,) = cli.photo_answer("a.jpg", SimpleNamespace(attributes=("left", "Tall"), thresholds=None))["faces"]
+    monkeypatch.setattr("celeba_nb.photo.predict_photo", lambda path, run, net: table)
+    (face,) = cli.photo_answer("a.jpg", SimpleNamespace(attributes=("left", "Tall"), thresholds=None), None)["faces"]
     assert face["probabilities"] == {"left": 0.25, "Tall": 0.75} and face["box"] == [1, 2, 3, 4] and face["yes"] == ["Tall"]
+
+
+def test_one_network_answers_about_all_photos(model, tmp_path, monkeypatch):
+    "It takes half a second to build."
+    built = []
+    monkeypatch.setattr("celeba_nb.photo.find_faces", lambda photo: [centre_crop(photo)])
+    monkeypatch.setattr(Run, "net", lambda run, device="cpu", net=Run.net: built.append(device) or net(run, device))
+    files = [save_as(Image.new("RGB", (300, 200), "teal"), tmp_path / f"{number}.png") for number in range(3)]
+    assert ask(model, *files).exit_code == 0 and built == ["cpu"]
 
 
 def crowd(face, number, columns):
@@ -320,7 +329,7 @@ def refuse_all(folder):
 
     used = int(open("/proc/self/statm").read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), used + (1 << 30)))
-    for name, said in [("pipe", "a device or a pipe"), ("/dev/zero", "a device or a pipe"), ("holes.jpg", "2,147,483,648 bytes"),
+    for name, said in [("pipe", "not a regular file"), ("/dev/zero", "not a regular file"), ("holes.jpg", "2,147,483,648 bytes"),
                        ("long.png", "a side has at most"), ("longer.png", "pixels, and"), ("sub", "a folder without pictures"),
                        ("http://example.org/a.jpg", "an address on the web"), ("link.jpg", "no such file")]:
         name = name if name.startswith("http") else str(folder / name)

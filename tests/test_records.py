@@ -509,6 +509,22 @@ def test_auto_is_what_the_run_was_begun_with(finished, made, labels, tmp_path, m
     assert again.id == made.run.id and np.array_equal(again.predictions["test"], made.run.predictions["test"])
 
 
+def test_a_study_keeps_what_the_first_machine_chose(labels, tmp_path, monkeypatch):
+    "Its runs are not made again on a node that would choose otherwise, and new ones are made like them."
+    auto = {"a": Recipe(**SMALL | dict.fromkeys(("precision", "memory_format", "threads"), "auto"))}
+    monkeypatch.setattr(run, "best_memory_format", lambda device: "contiguous")
+    monkeypatch.setattr(run, "best_precision", lambda device: "float32")
+    first = Study(auto, 1, tmp_path).run(labels, progress=False)
+    monkeypatch.setattr(run, "best_memory_format", lambda device: "channels_last")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "recipe.json").write_text("{}")  # not of this study
+    again = Study(auto, 2, tmp_path).run(labels, progress=False)
+    assert again.runs["a", 0].id == first.runs["a", 0].id and len(list(tmp_path.iterdir())) == 3
+    assert again.runs["a", 1].recipe.memory_format == "contiguous"
+    other = Study({"a": replace(auto["a"], lr=0.5)}, 1, tmp_path).run(labels, progress=False)
+    assert other.runs["a", 0].recipe.memory_format == "channels_last"  # another study in the same folder
+
+
 def test_more_threads_than_cores(made, labels, tmp_path, monkeypatch):
     "A record from a larger machine keeps its number; here it runs with what is here."
     used = []
