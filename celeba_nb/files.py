@@ -444,6 +444,15 @@ def _read(root, celeba):
     return read()
 
 
+def _without_few(labels):
+    "Leave out identities that name fewer than three people, and say so."
+    if labels.identity is None or (people := labels.identity.nunique()) > 2:
+        return labels
+    warnings.warn(f"{labels.root}: the identities name {people} {'people' if people > 1 else 'person'}, too few to draw from, so "
+                  "they are left out. If that column is a question, give it another heading.", stacklevel=3)
+    return replace(labels, identity=None)
+
+
 def read_celeba(
     root: str | Path,  # the folder of label files and images, in one of CelebA's layouts; DataError if anything is wrong
 ) -> Labels:  # sorted by file name; labels of missing images are dropped, and a warning says how many
@@ -457,6 +466,6 @@ def read_faces(
 ) -> Labels:  # as `read_celeba` returns them, with k attributes; without a split, one is drawn, and a warning says so
     "Read your own faces and their labels, or CelebA."
     if labels is None:
-        return _read(root, celeba=False)
+        return _without_few(_read(root, celeba=False))
     root, file = _start(root), Path(labels).expanduser()
-    return _read_own(root, root / file if not file.exists() and (root / file).exists() else file)
+    return _without_few(_read_own(root, root / file if not file.exists() and (root / file).exists() else file))
