@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 import celeba_nb
 from celeba_nb import cli, images, sources
 from celeba_nb.console import open_labels
-from celeba_nb.core import ATTRIBUTES, DataError
+from celeba_nb.core import ATTRIBUTES, DataError, TrainingError
 from celeba_nb.data import draw_rows
 from celeba_nb.files import read_celeba, read_faces
 from celeba_nb.images import ImageCache
@@ -131,6 +131,29 @@ def test_a_question_whose_heading_says_who_it_is(own):
     got, text = said(read_faces, own)
     assert got.identity is None and len(text) == 1
     assert f"{own}: the identities name 2 people" in text[0] and "another heading" in text[0]
+
+
+def test_a_split_that_divides_people_is_said(own):
+    frame = table(own)
+    trained = frame["identity"][frame["split"] == "train"].iloc[0]
+    rows = np.flatnonzero(frame["split"] == "test")[:2]
+    frame.iloc[rows, frame.columns.get_loc("identity")] = trained
+    frame.to_csv(own / "labels.csv")
+    text = said(read_faces, own)[1]
+    assert len(text) == 1 and "2 of 20 validation and test images show people who are in the training images, too" in text[0]
+
+
+@pytest.mark.filterwarnings("ignore:.*left out of the mean:UserWarning")
+def test_a_table_with_its_columns_in_another_order(own):
+    "evaluate takes the attributes by their names, and more than these."
+    tiny = Recipe(train_images=None, valid_images=None, test_images=None, size=16, epochs=1, threads=1, device="cpu")
+    run = train(tiny, read_faces(own, "labels.csv"), progress=False)
+    wanted, frame = evaluate(run, read_faces(own)), table(own)
+    frame[[*TEN[::-1], "split", "identity"]].assign(more=frame["question_1"]).to_csv(own / "labels.csv")
+    assert evaluate(run, read_faces(own)) == wanted
+    frame.drop(columns="question_4").to_csv(own / "labels.csv")
+    with pytest.raises(TrainingError, match="has no question_4, only question_0"):
+        evaluate(run, read_faces(own))
 
 
 def test_one_question(own, capsys):
@@ -583,7 +606,7 @@ def only(root, *splits):
     return read_faces(root)
 
 
-@pytest.mark.filterwarnings("ignore:.*left out of the mean:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*left out of the mean:UserWarning", "ignore:.*the identities name 2 people:UserWarning")
 def test_empty_splits(own, tmp_path):
     tiny = Recipe(train_images=None, valid_images=None, test_images=None, size=16, epochs=1, threads=1, device="cpu")
     whole = table(own)
