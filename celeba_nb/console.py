@@ -270,6 +270,7 @@ def open_labels(
     counts = {split: (labels.split == split).sum() for split in ("train", "valid", "test")}
     if not quiet:
         parts = ", ".join(f"{count:,} {split}" for split, count in counts.items())
-        own = "" if list(labels.attributes) == list(ATTRIBUTES) else f", {labels.attributes.shape[1]} attributes"
+        k = labels.attributes.shape[1]
+        own = "" if list(labels.attributes) == list(ATTRIBUTES) else f", {k} attribute{'s' if k > 1 else ''}"
         typer.echo(f"Data: {len(labels):,} images in {root} ({parts}), {KINDS[data_kind(labels)]}{own}")
     return labels

@@ -444,6 +444,22 @@ def _read(root, celeba):
     return read()
 
 
+def _check_people(labels):
+    "Leave out identities that name fewer than three people; say so, and say if people of the training are in other parts."
+    if labels.identity is None:
+        return labels
+    if (people := labels.identity.nunique()) < 3:
+        warnings.warn(f"{labels.root}: the identities name {people} {'people' if people > 1 else 'person'}, too few to draw "
+                      "from, so they are left out. If that column is a question, give it another heading.", stacklevel=3)
+        return replace(labels, identity=None)
+    trained = labels.split == "train"
+    if known := int(labels.identity[~trained].isin(labels.identity[trained]).sum()):
+        warnings.warn(f"{labels.root}: {known:,} of {(~trained).sum():,} validation and test images show people who are in the "
+                      "training images, too, so a network may answer by memory. Leave the split out, and one is drawn by person.",
+                      stacklevel=3)
+    return labels
+
+
 def read_celeba(
     root: str | Path,  # the folder of label files and images, in one of CelebA's layouts; DataError if anything is wrong
 ) -> Labels:  # sorted by file name; labels of missing images are dropped, and a warning says how many
@@ -457,6 +473,6 @@ def read_faces(
 ) -> Labels:  # as `read_celeba` returns them, with k attributes; without a split, one is drawn, and a warning says so
     "Read your own faces and their labels, or CelebA."
     if labels is None:
-        return _read(root, celeba=False)
+        return _check_people(_read(root, celeba=False))
     root, file = _start(root), expand(labels)
-    return _read_own(root, root / file if not file.exists() and (root / file).exists() else file)
+    return _check_people(_read_own(root, root / file if not file.exists() and (root / file).exists() else file))

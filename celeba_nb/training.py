@@ -298,13 +298,15 @@ def reproduce(
 # %% ../nbs/internals/training.ipynb #31e97b40
 def evaluate(
     run: Run,  # with weights
-    labels: Labels,  # of any data with the run's attributes; TrainingError for other attributes
+    labels: Labels,  # of any data with the run's attributes, in any order; TrainingError if one is missing
     split: str = "test",  # "train", "valid" or "test"
 ) -> dict:  # as returned by `celeba_nb.metrics.metrics_table` and `celeba_nb.answers.answer_metrics`
     "Compute the metrics of a trained network on a split."
-    if tuple(labels.attributes) != tuple(run.attributes):
+    if missing := [name for name in run.attributes if name not in labels.attributes]:
         raise TrainingError(f"run {run.id} predicts {len(run.attributes)} attributes ({', '.join(run.attributes[:3])} ...), but "
-                            f"{labels.root} has others ({', '.join([*labels.attributes][:3])} ...): use data with the same ones")
+                            f"{labels.root} has no {', '.join(missing[:3])}, only {', '.join([*labels.attributes][:3])} ...: use "
+                            "data with the same ones")
+    labels = replace(labels, attributes=labels.attributes[list(run.attributes)])
     rows = draw_rows(labels, split)
     cache = ImageCache(labels, run.recipe.size, rows)
     recipe = run.recipe if is_here(run.recipe.device) else replace(run.recipe, device="cpu")
