@@ -25,6 +25,7 @@ import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -171,12 +172,13 @@ def command_line() -> str:  # quoted for a shell
 
 
 def describe_machine() -> dict[str, str]:  # name -> value
-    "Describe the machine and the software: versions, processor, command."
+    "Describe the machine and the software, with today's date and the command."
     versions = {"celeba_nb": __version__, "python": platform.python_version(), "torch": torch.__version__,
                 "torchvision": version("torchvision"), "numpy": np.__version__}
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     return versions | {"system": platform.system(), "processor": processor(), "gpu": gpu, "cores": str(os.cpu_count()),
-                       "processes": os.environ.get("WORLD_SIZE", "1"), "command": command_line()}
+                       "processes": os.environ.get("WORLD_SIZE", "1"), "date": f"{datetime.now(UTC):%Y-%m-%d}",
+                       "command": command_line()}
 
 # %% ../nbs/internals/run.ipynb #data-kind-code
 def data_kind(

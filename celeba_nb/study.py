@@ -8,12 +8,11 @@ Docs: https://celeba-nb.github.io/celeba_nb/internals/study.html.md"""
 __all__ = ['STUDY_METHODS', 'PAPER', 'EFFECTS', 'OUTCOMES', 'MARGIN', 'study_recipes', 'plan_runs', 'load_verified',
            'find_folder', 'begun_elsewhere', 'find_runs', 'make_caches', 'make_run', 'runs_at_once', 'make_runs',
            'Study', 'image_outcomes', 'outcome_effects', 'format_percent', 'format_table', 'format_effects',
-           'plot_effects']
+           'study_lines', 'plot_effects']
 
 # %% ../nbs/internals/study.ipynb #imports
 import json
 import os
-import re
 import threading
 import time
 import warnings
@@ -31,7 +30,7 @@ from fastcore.basics import patch
 from joblib import Parallel, cpu_count, delayed
 from joblib.parallel import BACKENDS, get_active_backend
 
-from .compare import draw_effects
+from .compare import POINTS, Unit, draw_effects, effect_lines, effect_table
 from celeba_nb.core import (
     DamagedError,
     TrainingError,
@@ -411,39 +410,47 @@ def format_percent(
 def format_table(
     table: pd.DataFrame,  # as returned by `Study.table`
 ) -> str:
-    "Format the table of methods as text, with accuracies in percent."
+    "Format the table of methods as text, with accuracies in percent, in 80 columns."
+    def percent(column):
+        return table[column].map(lambda value: f"{format_percent(value)}%".removeprefix("–%") or "–")
+
     shown = pd.DataFrame({
-        "method": table["method"],
+        "method": table["method"].str.replace("random horizontal ", ""),
         "n": table["n"],
-        "test accuracy %": [f"{format_percent(row.test_accuracy)} (sd {format_percent(row.test_accuracy_sd)})"
-                            for row in table.itertuples()],
-        **({"the study's %": table["paper_accuracy"].map(format_percent)} if "paper_accuracy" in table else {}),
-        "mirrored %": table["test_mirrored_accuracy"].map(format_percent),
+        "accuracy (sd)": percent("test_accuracy") + table["test_accuracy_sd"].map(lambda sd: f" ({format_percent(sd)})"),
+        **({"the study's": percent("paper_accuracy")} if "paper_accuracy" in table else {}),
+        "mirrored": percent("test_mirrored_accuracy"),
         "valid loss": table["valid_loss"].map("{:.4f}".format),
         "train loss": table["train_loss"].map("{:.4f}".format),
     })
     return shown.to_string(index=False)
 
 # %% ../nbs/internals/study.ipynb #711dc0ac
-def _verdict_words(row):
-    "Return a row's verdict, with the margin in the unit in which its effect is shown: accuracies are in points."
-    in_points = row.outcome.endswith("accuracy")
-    return re.sub(r"[\d.]+$", lambda margin: f"{100 * float(margin[0]):g} points", row.verdict) if in_points else row.verdict
+def _unit(outcome):
+    "Return the unit in which people see the differences of an outcome."
+    return POINTS if outcome.endswith("accuracy") else Unit("nats", 1, "+.4f")
 
 
 def format_effects(
     effects: pd.DataFrame,  # as returned by `Study.effects`
 ) -> str:
-    "Format effects and verdicts as text, with accuracies in points and losses in nats."
-    def amount(row, value):
-        return format_percent(value, sign=True) if row.outcome.endswith("accuracy") else f"{value:+.4f}"
+    "Format effects and verdicts as one table of text, with accuracies in points and losses in nats."
+    tables = [effect_table(effects.iloc[[i]], _unit(outcome)).assign(outcome=outcome.replace("_", " "))
+              for i, outcome in enumerate(effects["outcome"])]
+    shown = pd.concat(tables)
+    return shown[["outcome", *shown.columns.drop("outcome")]].to_string(index=False)
 
-    shown = pd.DataFrame([{
-        "outcome": row.outcome.replace("_", " "), "effect": row.effect, "mean": amount(row, row.mean),
-        "95% interval": "–" if np.isnan(row.low) else f"{amount(row, row.low)} to {amount(row, row.high)}",
-        "p (Holm)": f"{row.p_holm:.3g}", "wins": f"{row.wins} of {row.n}", "verdict": _verdict_words(row),
-    } for row in effects.itertuples(index=False)])
-    return shown.to_string(index=False)
+
+def study_lines(
+    effects: pd.DataFrame,  # as returned by `Study.effects`
+) -> list[tuple[str, str]]:  # lines, each with the verdict that ends it, which may be empty
+    "Lay out effects as text in 80 columns: a block for each outcome."
+    lines = []
+    for outcome, rows in effects.groupby("outcome", sort=False):
+        unit = _unit(outcome)
+        lines += [("", ""), (f"{outcome.replace('_', ' ')}, {unit.name} ({OUTCOMES[outcome]} is better)", "")]
+        lines += effect_lines(rows, unit)
+    return lines
 
 # %% ../nbs/internals/study.ipynb #4dc06582
 @patch
@@ -477,9 +484,10 @@ def plot_effects(
 ) -> plt.Figure:
     "Draw each effect on an outcome: the pairs, the interval, and the verdict."
     rows = effects[effects["outcome"] == outcome]
-    rows = rows.assign(verdict=[_verdict_words(row) for row in rows.itertuples()])
-    scale, unit = (100, "points of ") if outcome.endswith("accuracy") else (1, "")
-    return draw_effects(rows, pairs, unit + outcome.replace("_", " "), OUTCOMES[outcome], scale, figure)
+    unit = _unit(outcome)
+    rows = rows.assign(verdict=rows["verdict"].map(unit.words))
+    what = outcome.replace("_", " ")
+    return draw_effects(rows, pairs, f"points of {what}" if unit is POINTS else what, OUTCOMES[outcome], unit.scale, figure)
 
 # %% ../nbs/internals/study.ipynb #9f2c0318
 @patch

@@ -70,13 +70,16 @@ def deterministic_convolutions():
         torch.backends.cudnn.deterministic = before
 
 # %% ../nbs/internals/training.ipynb #progress-average
+_BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"  # leaves room for loss and accuracy in 80 columns
+
+
 class Progress(Callback):
     "Show a progress bar over the steps of a run."
 
     def on_start(self, state: State):  # of the run
         "Open the bar at the current step."
         done = state.epoch * state.steps + state.batch
-        self.bar = progress_bar(total=state.recipe.epochs * state.steps, initial=done, unit="step", desc="train")
+        self.bar = progress_bar(total=state.recipe.epochs * state.steps, initial=done, unit="step", desc="train", bar_format=_BAR)
 
     def on_step(self, state: State):  # of the run
         "Advance the bar by one step."
@@ -281,7 +284,8 @@ def changes_since(
 ) -> dict[str, tuple[str, str]]:  # name -> (then, now)
     "Find which versions and hardware have changed since a run was made."
     now = describe_machine()
-    return {key: (then, now.get(key, "")) for key, then in run.machine.items() if key != "command" and then != now.get(key, "")}
+    return {key: (then, now.get(key, "")) for key, then in run.machine.items()
+            if key not in ("command", "date") and then != now.get(key, "")}
 
 
 def reproduce(
