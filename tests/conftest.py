@@ -96,6 +96,7 @@ def no_network():
     close_the_network()
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     os.environ["PYTHONPATH"] = os.pathsep.join([NO_NETWORK, *filter(None, paths)])
+    os.environ["npm_config_offline"] = "true"  # npm is no Python; `make docs` asks it for the demo's runtime
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -34,12 +34,13 @@ from tools.notebooks import (
     source,
     write,
 )
+from tools.runtime import fetch
 
 BUILD = ROOT / "docs" / "_build"
 SITE = PYPROJECT["project"]["urls"]["Documentation"]
 DIRECTIVE = re.compile(r"^#\| *([\w-]+)(?:: *| +|$)(.*)\n?", re.M)
 EMPTY = inspect.Parameter.empty
-BESIDE = ["docs/glossary", "docs/teaching", "docs/promises", "docs/faults", "CONTRIBUTING", "CHANGELOG"]  # as in the repository
+BESIDE = ["docs/demo", "docs/glossary", "docs/teaching", "docs/promises", "docs/faults", "CONTRIBUTING", "CHANGELOG"]  # as there
 TABLE = "| parameter | what it is |\n| --- | --- |\n"
 
 
@@ -358,9 +359,11 @@ def cards(text, folder):
 
 
 def buttons(text):
-    "README's line of two links, after its picture, as buttons."
-    line = re.compile(r"^\[([^]]+)\]\(([^)]+)\) · \[([^]]+)\]\(([^)]+)\)$", re.M)
-    return line.sub(r"[\1](\2){.button .main} [\3](\4){.button}", text)
+    "README's line of links, after its picture, as buttons."
+    link = r"\[[^]]+\]\([^)]+\)"
+    [line] = re.findall(rf"^{link}(?: · {link})+$", text, re.M)
+    first, *others = line.split(" · ")
+    return text.replace(line, " ".join([f"{first}{{.button .main}}", *(f"{other}{{.button}}" for other in others)]))
 
 
 def home(pages, folder):
@@ -388,10 +391,22 @@ def lay_out(pages, folder):
     for name in BESIDE:
         text = (ROOT / f"{name}.md").read_text(encoding="utf-8")
         text = re.sub(r'<a id="([^"]+)"></a>(\*\*.+?\*\*)', r"[\2]{#\1}", text)  # an anchor, as MyST writes it
+        text = demo(text) if name == "docs/demo" else text
         (folder / f"{name}.md").write_text(rewrite_links(text, (ROOT / name).parent), encoding="utf-8")
     for picture in [*(ROOT / "docs").glob("*.png"), *(ROOT / "docs").glob("*.svg")]:
         shutil.copy2(picture, folder / "docs")
     shutil.copytree(DRAWINGS, folder / "nbs" / DRAWINGS.name)
+
+
+def demo(text):
+    "The demo's page: whether the runtime that its network needs is in the site."
+    return text.replace('data-demo="face"', 'data-demo="face" data-runtime="yes"') if fetch() else text
+
+
+def add_runtime(out):
+    "Lay the demo's runtime beside its scripts, where it could be had."
+    if folder := fetch():
+        shutil.copytree(folder, out / "_static" / "demo" / "onnxruntime")
 
 
 def sphinx(pages, out, builder="html"):
@@ -411,6 +426,8 @@ def main():
     lay_out(process(args.out / "stage"), args.out / "pages")
     shutil.rmtree(args.out / args.builder, ignore_errors=True)  # of a notebook that is gone, no page stays
     failed = sphinx(args.out / "pages", args.out / args.builder, args.builder)
+    if not failed and args.builder == "html":
+        add_runtime(args.out / args.builder)
     if not failed:
         print(f"{args.out / args.builder}/index.html: made in {time.perf_counter() - began:.0f} s")
     sys.exit(failed)
