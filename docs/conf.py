@@ -21,7 +21,7 @@ author = metadata["DEFAULT"]["author"]
 release = celeba_nb.__version__
 copyright = f"{author}. Code under {metadata['DEFAULT']['license']}"
 
-extensions = ["myst_nb", "sphinx_copybutton", "sphinx_design"]
+extensions = ["myst_nb", "sphinx_copybutton", "sphinx_design", "tools.api"]
 nb_execution_mode = "off"  # the outputs are those of `make outputs`
 nb_merge_streams = True
 myst_enable_extensions = ["attrs_inline", "colon_fence", "dollarmath"]
@@ -45,6 +45,9 @@ html_show_sphinx = False
 html_math_renderer = "mathml"
 html_theme_options = {"source_view_link": f"{repository}/{{filename}}"}
 add_module_names = False
+autodoc_default_options = {"undoc-members": True, "member-order": "bysource", "no-value": True}
+autodoc_inherit_docstrings = False
+autosummary_generate = False
 python_display_short_literal_types = True
 toc_object_entries = False  # a page's list of contents has headings only; the names are in the index and the search
 
