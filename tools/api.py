@@ -96,7 +96,7 @@ def show_module(name):
     [page] = [name_of(path) for path in notebooks() if f"{PACKAGE}.{module_of(read(path))}" == name]
     public = [name for name in module.__all__ if not name.startswith("_")]
     data = [name for name in public if not (inspect.isclass(value := getattr(module, name)) or inspect.isroutine(value))]
-    return [module.__doc__.splitlines()[0], "", f"Built and tested in :doc:`/nbs/{page}`.", "", ".. autosummary::", "",
+    return [rst(module.__doc__.splitlines()[0]), "", f"Built and tested in :doc:`/nbs/{page}`.", "", ".. autosummary::", "",
             *(f"   {name}" for name in public), "", *(f".. autodata:: {name}" for name in data)]
 
 

@@ -38,8 +38,8 @@ def take(browser, address, name, out):
         for scheme in ("light", "dark"):
             window = browser.new_context(viewport=size, color_scheme=scheme)
             page = window.new_page()
-            page.goto(f"{address}/{path}.html#{anchor}", wait_until="networkidle")
-            top = page.evaluate("scrollY")
+            page.goto(f"{address}/{path}.html", wait_until="load")
+            top = page.evaluate("anchor => document.getElementById(anchor)?.offsetTop ?? 0", anchor)
             height = min(HIGH * size["height"], page.evaluate("document.documentElement.scrollHeight") - top)
             picture = out / f"{name.replace('/', '-').replace('#', '-')}_{screen}_{scheme}.png"
             page.screenshot(path=picture, full_page=True, clip={"x": 0, "y": top, "width": size["width"], "height": height})
