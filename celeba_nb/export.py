@@ -37,7 +37,7 @@ class FromPixels(nn.Module):
     def forward(
         self,
         pixels: torch.Tensor,  # (n, 3, size, size), uint8
-    ) -> torch.Tensor:  # (n, 40), probabilities
+    ) -> torch.Tensor:  # (n, k), probabilities
         "Probabilities of a batch of pixels."
         return torch.sigmoid(self.net(normalize(pixels)))
 

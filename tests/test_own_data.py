@@ -1,26 +1,31 @@
 """Data as people have them: a table of one's own, other copies of CelebA, faults that would otherwise pass in silence."""
 import json
 import os
+import re
 import resource
 import shutil
+import struct
 import subprocess
 import sys
 import warnings
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from joblib import parallel_config
 from layouts import as_csv, as_parquet, as_text, refused
 from PIL import Image
 from typer.testing import CliRunner
 
 import celeba_nb
-from celeba_nb import cli, images, sources
-from celeba_nb.core import ATTRIBUTES, DataError
+from celeba_nb import cli, console, images, sources
+from celeba_nb.console import open_labels
+from celeba_nb.core import ATTRIBUTES, DataError, TrainingError
 from celeba_nb.data import draw_rows
 from celeba_nb.files import read_celeba, read_faces
 from celeba_nb.images import ImageCache
@@ -98,6 +103,65 @@ def test_another_table_is_named(own, tmp_path):
     assert len(read_faces(own, "labels.csv")) == 50  # a name in root
     refusal = call("train", "--root", own, "--labels", tmp_path / "none.csv", "--out", tmp_path / "x")
     assert refusal.exit_code == 1 and "none.csv: can't be read" in refusal.stderr
+
+
+@pytest.mark.filterwarnings("always:.*:UserWarning")
+def test_a_study_and_a_file_for_other_programs(own, tmp_path):
+    "study and export take the same table; the names of its columns, whatever they are, are in the records and in the file."
+    odd = ["Wears glasses?", "Hut, Mütze", "way"]
+    table(own)[[*TEN[:3], "split", "identity"]].set_axis([*odd, "split", "identity"], axis=1).to_csv(tmp_path / "odd.csv")
+    tiny = ["--root", own, "--labels", tmp_path / "odd.csv", "--size", 16, "--epochs", 1, "--threads", 1]
+    with parallel_config("sequential"):  # no processes to start
+        done = call("study", *tiny, "--seeds", 1, "--train-images", 20, "--out", tmp_path / "study")
+    assert done.exit_code == 0 and "3 attributes" in done.stdout and "These verdicts hold for your images" in done.stdout
+    records = [load(path.parent) for path in (tmp_path / "study").glob("*/recipe.json")]
+    assert len(records) == 4 and {(run.attributes, run.kind) for run in records} == {(tuple(odd), "own")}
+
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    assert call("train", *tiny, "--thresholds", "balanced", "--out", tmp_path / "mine").exit_code == 0
+    exported = call("export", tmp_path / "mine", "--out", tmp_path / "mine.onnx")
+    assert exported.exit_code == 0 and "trained on your own images" in exported.stdout, exported.output
+    notes = {entry.key: entry.value for entry in pytest.importorskip("onnx").load(tmp_path / "mine.onnx").metadata_props}
+    assert json.loads(notes["attributes"]) == odd and notes["trained_on"] == "own"
+    assert json.loads(notes["thresholds"]) == load(tmp_path / "mine").thresholds
+
+
+def test_a_question_whose_heading_says_who_it_is(own):
+    "A column `person` of yes and no would make intervals of two people: it is left out, and that is said."
+    frame = table(own).drop(columns="identity")
+    frame.assign(person=frame["question_3"]).to_csv(own / "labels.csv")
+    got, text = said(read_faces, own)
+    assert got.identity is None and len(text) == 1
+    assert f"{own}: the identities name 2 people" in text[0] and "another heading" in text[0]
+
+
+def test_a_split_that_divides_people_is_said(own):
+    frame = table(own)
+    trained = frame["identity"][frame["split"] == "train"].iloc[0]
+    rows = np.flatnonzero(frame["split"] == "test")[:2]
+    frame.iloc[rows, frame.columns.get_loc("identity")] = trained
+    frame.to_csv(own / "labels.csv")
+    text = said(read_faces, own)[1]
+    assert len(text) == 1 and "2 of 20 validation and test images show people who are in the training images, too" in text[0]
+
+
+@pytest.mark.filterwarnings("ignore:.*left out of the mean:UserWarning")
+def test_a_table_with_its_columns_in_another_order(own):
+    "evaluate takes the attributes by their names, and more than these."
+    tiny = Recipe(train_images=None, valid_images=None, test_images=None, size=16, epochs=1, threads=1, device="cpu")
+    run = train(tiny, read_faces(own, "labels.csv"), progress=False)
+    wanted, frame = evaluate(run, read_faces(own)), table(own)
+    frame[[*TEN[::-1], "split", "identity"]].assign(more=frame["question_1"]).to_csv(own / "labels.csv")
+    assert evaluate(run, read_faces(own)) == wanted
+    frame.drop(columns="question_4").to_csv(own / "labels.csv")
+    with pytest.raises(TrainingError, match="has no question_4, only question_0"):
+        evaluate(run, read_faces(own))
+
+
+def test_one_question(own, capsys):
+    table(own)[["question_1", "split"]].to_csv(own / "labels.csv")
+    assert open_labels(own).attributes.shape == (50, 1) and "your own images, 1 attribute\n" in capsys.readouterr().out
 
 
 def test_the_package_hands_it_out(own):
@@ -545,7 +609,7 @@ def only(root, *splits):
     return read_faces(root)
 
 
-@pytest.mark.filterwarnings("ignore:.*left out of the mean:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*left out of the mean:UserWarning", "ignore:.*the identities name 2 people:UserWarning")
 def test_empty_splits(own, tmp_path):
     tiny = Recipe(train_images=None, valid_images=None, test_images=None, size=16, epochs=1, threads=1, device="cpu")
     whole = table(own)
@@ -645,8 +709,27 @@ def test_parquet_that_unfolds(tmp_path, figure):
         assert answer in bounded(tmp_path / str(rows), figure)
 
 
+@pytest.mark.parametrize("size, large", [(46 + 6, True), (300, True), (46 + 6, False)])
+def test_a_zip_with_millions_of_members(size, large, own, monkeypatch):
+    "Its directory is counted before an object is made of each; without objects, so are long names."
+    monkeypatch.setattr(sources, "MOST_IMAGES", 1000)
+    member = struct.pack("<4s4B4HL2L5H2L", b"PK\1\2", 20, 3, 20, 0, 0, 0, 0, 33, 0, 0, 0, 6, size - 52, 0, 0, 0, 0, 0)
+    directory = b"".join(member + b"%06d" % i + bytes(size - 52) for i in range(1001))
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1001, 1001, len(directory), 0, 0)
+    if large:  # as archives with more than 65,535 members have it
+        end = (struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 7, 7, len(directory), 0)
+               + struct.pack("<4sLQL", b"PK\6\7", 0, len(directory), 1)
+               + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, *[65535] * 2, *[2**32 - 1] * 2, 0))
+    path = own / "img_align_celeba.zip"
+    path.write_bytes(directory + end)
+    monkeypatch.setattr(zipfile, "ZipFile", lambda path: pytest.fail("an object is made of each member"))
+    assert re.search("img_align_celeba.zip: 1,[05]01 images, more than the 1,000", refused(sources.Zip, path))
+
+
 def test_no_traceback_for_a_home_that_is_not_there():
-    assert "no such home folder" in refused(read_faces, "~nobody-has-this-name/x")
+    assert "no home folder for ~" in refused(read_faces, "~nobody-has-this-name/x")
+    assert "no home folder for ~" in refused(read_faces, ".", "~nobody-has-this-name/labels.csv")
+    assert "no home folder for ~" in refused(console.find_data, None, Path("~nobody-has-this-name/labels.csv"))
 
 
 def test_data_errors_only(own):
