@@ -176,7 +176,7 @@ def test_without_the_runtime_the_other_parts_work(page, browser):
 
 ASK = """await (async () => {
     const image = new Image();
-    image.src = "/_static/demo/" + facts.people[0].file;
+    image.src = `/_static/demo/${facts.people[0].file}_0.webp`;
     await image.decode();
     const canvas = document.createElement("canvas");
     [canvas.width, canvas.height] = facts.size;

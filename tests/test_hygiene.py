@@ -273,7 +273,7 @@ def test_no_large_files_and_no_images_of_faces():
             continue
         assert path.suffix not in {".pt", ".pth", ".pkl", ".npy", ".npz", ".safetensors", ".zip", ".parquet"}, name
         if path.suffix.lower() in {".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".svg"}:
-            of_demo = re.fullmatch(r"docs/(demo(_heaps)?\.png|_static/demo/person_\d+\.webp)", name)  # python -m tools.demo
+            of_demo = re.fullmatch(r"docs/(demo(_heaps)?\.png|_static/demo/person_\d+_\d\.webp)", name)  # python -m tools.demo
             known = name == "tests/sketch_faces.png" or path.parent == FOLDER or of_demo
             assert known or name in readme, f"{name}: README does not show it"
 

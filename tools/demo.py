@@ -38,7 +38,7 @@ PEOPLE = {27: "woman with long brown hair", 96: "man with black hair", 12: "woma
           64: "man with a tie and earrings"}
 SWITCHES = ["Eyeglasses", "Wearing_Hat", "Smiling", "Mouth_Slightly_Open", "Wearing_Lipstick", "Mustache", "Blond_Hair", "Bangs"]
 EXCLUDES = {"Mustache": ["No_Beard"], "Blond_Hair": ["Black_Hair", "Brown_Hair", "Gray_Hair"]}
-COLUMNS = 16
+COLUMNS, PER_FILE = 8, 64  # of a person's pictures: a browser takes too long to decode all 256 at once
 GREY_PAINT = (128, 128, 128)  # as random_cutout paints
 
 
@@ -66,20 +66,27 @@ def tile(face, number):
     return draw(switch(face, [name for i, name in enumerate(SWITCHES) if number >> i & 1]))
 
 
-def write_sheet(face, path):
-    "All combinations of a face in one picture, row by row."
-    (width, height), tiles = IMAGE_SIZE, 2 ** len(SWITCHES)
-    sheet = Image.new("RGB", (COLUMNS * width, tiles // COLUMNS * height))
-    for i in range(tiles):
-        sheet.paste(tile(face, i), (i % COLUMNS * width, i // COLUMNS * height))
-    sheet.save(path, quality=66, method=6)
+def path_of(i, part):
+    "The file of a person's pictures from 64 × part on."
+    return FOLDER / f"person_{i}_{part}.webp"
+
+
+def write_sheets(face, i):
+    "All combinations of a face, 64 in a picture, row by row."
+    width, height = IMAGE_SIZE
+    for part in range(2 ** len(SWITCHES) // PER_FILE):
+        sheet = Image.new("RGB", (COLUMNS * width, PER_FILE // COLUMNS * height))
+        for k in range(PER_FILE):
+            sheet.paste(tile(face, part * PER_FILE + k), (k % COLUMNS * width, k // COLUMNS * height))
+        sheet.save(path_of(i, part), quality=66, method=6)
 
 
 def saved_tile(person, number):
-    "A picture from a person's sheet, as the browser sees it."
-    sheet = Image.open(FOLDER / f"person_{[*PEOPLE][person]}.webp").convert("RGB")
+    "A picture from a person's sheets, as the browser sees it."
+    part, k = divmod(number, PER_FILE)
+    sheet = Image.open(path_of([*PEOPLE][person], part)).convert("RGB")
     width, height = IMAGE_SIZE
-    x, y = number % COLUMNS * width, number // COLUMNS * height
+    x, y = k % COLUMNS * width, k // COLUMNS * height
     return sheet.crop((x, y, x + width, y + height))
 
 
@@ -148,8 +155,8 @@ def facts(run, labels):
         "made_by": "python -m tools.demo", "attributes": list(ATTRIBUTES), "rates": [round(float(rate), 4) for rate in rates],
         "faces": len(p), "accuracy": float(accuracy(p, truth)), "never_looking": float(never_looking(run, labels)),
         "temperature": run.temperature, "positives": truth.sum(0).tolist(), "found": above(p, truth), "false": above(p, ~truth),
-        "size": IMAGE_SIZE, "columns": COLUMNS, "switches": SWITCHES, "excludes": EXCLUDES,
-        "people": [describe(face, words, f"person_{i}.webp") for face, (i, words) in zip(faces, PEOPLE.items())],
+        "size": IMAGE_SIZE, "columns": COLUMNS, "per_file": PER_FILE, "switches": SWITCHES, "excludes": EXCLUDES,
+        "people": [describe(face, words, f"person_{i}") for face, (i, words) in zip(faces, PEOPLE.items())],
         "asked": ask(run, [saved_tile(0, 1)])[0].tolist(), "covering": try_covering(run, labels),
         "smiles": round(float(rates[ATTRIBUTES.index("Smiling")]), 4),
         "kernel_face": {"side": 34, "pixels": np.array(grey).ravel().tolist()}}
@@ -196,7 +203,7 @@ def main():
     run = train(RECIPE, labels, RUNS / "run")
     FOLDER.mkdir(parents=True, exist_ok=True)
     for face, i in zip(people(), PEOPLE):
-        write_sheet(face, FOLDER / f"person_{i}.webp")
+        write_sheets(face, i)
     export(run, FOLDER / "network.onnx")
     (FOLDER / "demo.json").write_text(json.dumps(facts(run, labels), separators=(",", ":")) + "\n", encoding="utf-8")
     picture(run, ROOT / "docs" / "demo.png")

@@ -46,11 +46,15 @@ function legend(facts) {
     make("li", {}, "found: of the test faces that have it, the share that gets a yes; false alarms: the same of those without it"));
 }
 
-async function sheet(person) {
-  const image = new Image();
-  image.src = new URL(person.file, import.meta.url);
-  await image.decode();
-  return image;
+// One of the files with a person's pictures, decoded; each is asked for once.
+const sheets = new Map();
+function sheet(name) {
+  if (!sheets.has(name)) {
+    const image = new Image();
+    image.src = new URL(`${name}.webp`, import.meta.url);
+    sheets.set(name, image.decode().then(() => image));
+  }
+  return sheets.get(name);
 }
 
 export function face(facts) {
@@ -64,15 +68,13 @@ export function face(facts) {
   const at = { x: width / 2, y: height / 2 };
   const { node: words, say } = status();
   const answers = table(facts);
-  let person = facts.people[0], picture, colour = "grey", radius = 12, threshold = 50, network, painted = false;
+  let person = facts.people[0], turn = 0, colour = "grey", radius = 12, threshold = 50, network, painted = false;
   let now, before, asking = false, again = false, stale = true;
 
   const boxes = facts.switches.map(name => make("input", { type: "checkbox", value: name, onchange: compose }));
   const on = () => boxes.filter(box => box.checked).map(box => box.value);
-  const people = choice("person", facts.people.map(({ words: text }, i) => [i, text]), async i => {
-    const chosen = person = facts.people[i], image = await sheet(chosen);
-    if (chosen !== person) return;  // another was chosen meanwhile
-    picture = image;
+  const people = choice("person", facts.people.map(({ words: text }, i) => [i, text]), i => {
+    person = facts.people[i];
     wipe(false);
     compose();
   });
@@ -82,9 +84,12 @@ export function face(facts) {
   const cut = slider("threshold", { min: 1, max: 99, value: threshold, said: value => `yes above ${value}%` },
     value => { threshold = value; show(); });
 
-  function compose() {
-    const number = boxes.reduce((sum, box, i) => sum + (box.checked ? 2 ** i : 0), 0);
-    tile.drawImage(picture, number % facts.columns * width, Math.floor(number / facts.columns) * height, width, height, 0, 0, width, height);
+  async function compose() {
+    const number = boxes.reduce((sum, box, i) => sum + (box.checked ? 2 ** i : 0), 0), mine = ++turn;
+    const part = Math.floor(number / facts.per_file), k = number % facts.per_file;
+    const picture = await sheet(`${person.file}_${part}`);
+    if (mine !== turn) return;  // something else was chosen meanwhile
+    tile.drawImage(picture, k % facts.columns * width, Math.floor(k / facts.columns) * height, width, height, 0, 0, width, height);
     stale = true;
     draw();
   }
@@ -191,10 +196,10 @@ export function face(facts) {
     draw();
   }
 
-  function glasses() {
+  async function glasses() {
     boxes[facts.switches.indexOf("Eyeglasses")].checked = true;
     wipe(false);
-    compose();
+    await compose();
     cover("glasses");
   }
 
@@ -228,8 +233,7 @@ export function face(facts) {
   async function wake() {
     say("The network is on its way (14 MB) …");
     try {
-      picture = await sheet(person);
-      compose();
+      await compose();
       network = await loadNetwork(SIZE);
       ask();
     } catch (error) {
