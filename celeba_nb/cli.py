@@ -208,7 +208,7 @@ def verdict_command(
 
     Example, with test items: celeba-nb verdict runs.csv --items images.csv
     """
-    with one_line_errors("Nothing was written.", json_file, picture):
+    with one_line_errors("Nothing was written.", json_file, picture, light=True):
         from celeba_nb.compare import effect_lines, verdict
         from celeba_nb.style import render
         from celeba_nb.tables import read_csv
@@ -518,7 +518,7 @@ def sketch_command(
 
     Example: celeba-nb sketch faces --train-images 2000 --label-noise 0.05
     """
-    with one_line_errors("No folder was made."):
+    with one_line_errors("No folder was made.", light=True):
         from celeba_nb.sketch import make_sketch
 
         make_sketch(out, train_images, valid_images, test_images, seed=seed, label_noise=label_noise)
