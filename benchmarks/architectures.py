@@ -10,7 +10,6 @@ architectures_seconds.csv (a step in float32 and bfloat16, in turns), architectu
 trains; Linux only). Of the committed runs, seeds 0 to 7 are an earlier version's, without images and the names of their
 processors; seeds 8 and 9 were made later, on the processor that their rows name.
 """
-import argparse
 import json
 import subprocess
 import sys
@@ -164,12 +163,9 @@ def peak_mb(name):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, help="the CelebA folder (default: $CELEBA_ROOT, else sketch faces)")
-    parser.add_argument("--out", type=Path, default=Path("nbs/results"))
-    parser.add_argument("--runs", type=Path, default=Path("runs/architectures"), help="where finished runs are kept")
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--options", type=json.loads, default={}, help="changes of every recipe, as JSON")
+    from common import study_parser  # in this folder, where Python looks when this is the program
+
+    parser = study_parser(__doc__, "runs/architectures")
     parser.add_argument("--repeats", type=int, default=9, help="timed turns")
     args = parser.parse_args()
     keep_memory()

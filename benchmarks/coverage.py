@@ -1,11 +1,11 @@
-"""How often do intervals hold the truth, and verdicts say what isn't so? Imagined studies, whose truth is known.
+"""How often do intervals hold the truth, and verdicts say something false? Imagined studies, whose truth is known.
 
     python benchmarks/coverage.py --out nbs/results/coverage.csv
 
 A study: some seeds, 1,000 test images of 614 identities, differences in points. In each world (WORLDS) the difference of a
 seed and an image is the effect, plus the luck of the seed, plus the difficulty of the image, plus noise that is new in each
 run. Columns: `interval`, the share of studies whose 95% interval holds the truth; `width`, the interval's length beside that
-of one which knew the true spread; `false_verdict`, the share of families of three effects, all nothing, in which one is said
+of one which knew the true spread; `false_verdict`, the share of families of three effects, all zero, in which one is said
 to help or hurt; `false_same`, the share of effects as large as the margin that are called the same; `superiority`, the share
 of intervals of "one run of A beats one of B" that hold the truth. All but `width` are in %. A quarter of an hour on one core.
 """
@@ -27,7 +27,7 @@ IDENTITIES, IMAGES = 614, 1000
 
 
 def make_groups():
-    "Who is on which image: everybody on one at least."
+    "Which identity is on which image: each is on at least one."
     rng = np.random.default_rng(0)
     return np.append(np.arange(IDENTITIES), rng.integers(IDENTITIES, size=IMAGES - IDENTITIES))
 

@@ -104,7 +104,7 @@ def summarize(score, nets, samples):
 
 
 def falls(net, faces, gone):
-    "How far all logits fall when an attribute is drawn away: (faces, 40)."
+    "How far all logits fall when a face is drawn without an attribute: (faces, 40)."
     without = as_batch([face.change(gone, to=False) for face in faces])
     with torch.no_grad():
         return (net(as_batch(faces)) - net(without)).numpy()
@@ -145,7 +145,7 @@ def follows(face):
 
 
 def tie(faces, free=0.0, seed=5):
-    "Give glasses to all who wear a hat and to no one else; a share keeps what its coin gave."
+    "Give glasses to exactly the faces with a hat; a share of the faces keeps what its coin gave."
     luck = np.random.default_rng(seed).random(len(faces))
     return [face if own < free else face.change("Eyeglasses", to="Wearing_Hat" in face) for face, own in zip(faces, luck)]
 

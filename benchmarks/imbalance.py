@@ -9,11 +9,8 @@ accuracy and balanced accuracy (three), average precision and log loss after the
 neither). Intervals and verdicts of the accuracy are about new seeds and new identities, of the other outcomes about new seeds.
 Finished runs are kept in --runs, and a second start goes on from them. Written: imbalance_runs.csv, imbalance_effects.csv.
 """
-import argparse
-import json
 import warnings
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -71,13 +68,9 @@ def tables(study):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, help="the CelebA folder (default: $CELEBA_ROOT, else sketch faces)")
-    parser.add_argument("--out", type=Path, default=Path("nbs/results"))
-    parser.add_argument("--runs", type=Path, default=Path("runs/imbalance"), help="where finished runs are kept")
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--options", type=json.loads, default={}, help="changes of every recipe, as JSON")
-    args = parser.parse_args()
+    from common import study_parser  # in this folder, where Python looks when this is the program
+
+    args = study_parser(__doc__, "runs/imbalance").parse_args()
     keep_memory()
     base = replace(BASE, **args.options)
     study = Study({method: replace(base, **change) for method, change in METHODS.items()}, args.seeds, args.runs)

@@ -2,8 +2,8 @@
 
     python benchmarks/known_truth.py --out nbs/results/known_truth.csv
 
-Each table has a base and three methods: one that is worth nothing, one that is worth exactly the margin, and one that is
-worth four times the margin. Columns, in %: `false_verdict`, how often the first is said to help or hurt; `false_same`, how
+Each table has a base and three methods: with an effect of zero, of exactly the margin, and of four times the
+margin. Columns, in %: `false_verdict`, how often the first is said to help or hurt; `false_same`, how
 often the second is called the same; `found`, how often the third helps; `hurts`, how often it is said to hurt; `held`, the
 intervals that hold the truth. Some minutes on one core.
 """

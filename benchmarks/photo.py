@@ -7,7 +7,7 @@ r"""How well are faces found and aligned in photos? Aligned test images of Celeb
     python benchmarks/photo.py --root "$CELEBA_ROOT" --model runs/photo --out nbs/results
 
 It needs the extra `photo`. Written: photo.csv (a row a way to cut the face out), photo_found.json (how faces were found,
-seconds), photo_groups.json (three people in one photo) and photo_frame.json (which points CelebA's frame hangs on).
+seconds), photo_groups.json (three people in one photo) and photo_frame.json (which points decide CelebA's frame).
 Numbers only, no images. `--images 0`, `--groups 0` and `--frame-images 0` leave out a part.
 Seconds are the processor's, so another program at work doesn't count; run it with OMP_NUM_THREADS=1.
 """
@@ -66,7 +66,7 @@ def spread(group_weights):
 
 
 def study_frame(labels, images):
-    "Which points does the frame hang on? Weights learned on three quarters of some training images, judged on the rest."
+    "Which points decide the frame? Weights learned on three quarters of some training images, judged on the rest."
     found = [landmarks(read(labels, row)) for row in progress_bar(labels.rows("train")[:images], desc="landmarks")]
     shapes = np.array([shape for shape in found if shape is not None])
     learn, judge = shapes[: len(shapes) * 3 // 4], shapes[len(shapes) * 3 // 4 :]
@@ -168,7 +168,7 @@ def study_photos(labels, run, images):
     answers = {way: predict_images(net, [made[i][0][way] for i in there], run.recipe.size) for way in ["official", *WAYS]}
     truth = labels.attributes.to_numpy()[rows[there]]
     people = None if labels.identity is None else labels.identity.to_numpy()[rows[there]]
-    wrong = about["off"] > 20  # pixels in the frame: another thing was taken for the face, or the fit failed
+    wrong = about["off"] > 20  # pixels in the frame: something else was taken for the face, or the fit failed
     found = {"photos": len(rows), "ways": Counter(about["way"]), "more_than_one": int((about["faces"] > 1).sum()),
              "off_median": about["off"].median(), "off_95": about["off"].quantile(0.95), "far_off": int(wrong.sum()),
              "seconds": about.groupby("way")["seconds"].median().to_dict(), "seconds_mean": about["seconds"].mean(),

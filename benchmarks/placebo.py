@@ -2,7 +2,7 @@
 
     python benchmarks/placebo.py --root "$CELEBA_ROOT" --out nbs/results/placebo_runs.csv
 
-Two threads and another memory format add up the same numbers in another order; float32 keeps more digits of them. No
+Two threads, or the other memory format, add up the same numbers in a different order; float32 keeps more digits of them. No
 difference should be found, and how far a single run moves is what no result of one run can be surer than. Runs in --runs
 are not made again: those of `celeba-nb study` with the same recipe count.
 """

@@ -12,7 +12,6 @@ __all__ = ['app', 'study_sizes', 'study_command', 'verdict_command', 'train_comm
 # %% ../nbs/internals/cli.ipynb #imports
 import os
 import time
-import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -27,11 +26,16 @@ from celeba_nb.console import (
     PathsGroup,
     Root,
     RunFolder,
+    Thresholds,
+    complete_from,
     count_option,
     one_line_errors,
     open_labels,
     records,
+    say,
+    say_verdicts,
     show_error,
+    show_warning,
     write_file,
     write_json,
 )
@@ -40,12 +44,15 @@ from .options import ALL_IMAGES, GroupedCommand, recipe_from_options, recipe_opt
 from .recipe import RECIPES, Recipe, check_names
 
 # %% ../nbs/internals/cli.ipynb #e001c140
-app = typer.Typer(cls=PathsGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-                  rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]},
+app = typer.Typer(cls=PathsGroup, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+                  context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
                   help="""Facial attributes on CelebA: draw sketch faces, train, evaluate, ask about photos, and run the study.
 
 Images come from --root, else from $CELEBA_ROOT if it is set, else from sketch faces, which are drawn once. These and decoded
 images are kept in $CELEBA_NB_CACHE if it is set, else in your cache folder; `celeba-nb cache` lists them.
+
+`celeba-nb --install-completion` lets the Tab key complete commands and options, in
+bash, zsh or fish.
 
 Example: celeba-nb train --train-images 1,000 --size 64 --epochs 2
 
@@ -59,6 +66,7 @@ def _show_version(wanted):
         raise typer.Exit()
 
 
+_RUNS, _NETWORK, _IMAGES = "Experiments", "A network", "Images"  # the groups of the commands
 _Version = Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")]
 
 
@@ -78,8 +86,8 @@ def study_sizes(
     "Choose the sizes of a study."
     defaults = _SKETCH_SIZES if on_sketch else _STUDY_SIZES
     if on_sketch:
-        typer.echo("Neither CELEBA_ROOT nor --root is set: this runs on sketch faces, by default smaller than the study "
-                   f"({defaults['train_images']} training images at {defaults['size']}×{defaults['size']}).")
+        say("Neither CELEBA_ROOT nor --root is set: this runs on sketch faces, by default smaller than the study "
+            f"({defaults['train_images']} training images at {defaults['size']}×{defaults['size']}).")
     return defaults | choices
 
 # %% ../nbs/internals/cli.ipynb #2b511c99
@@ -90,12 +98,13 @@ _REAL = "nbs/results/study_effects.csv"  # beside the package, in a clone of the
 def _show_study(study):
     "Print a study's table, effects and files; return its JSON, in which the effects on the accuracy come first."
     from celeba_nb.results import save_study
-    from celeba_nb.study import format_effects, format_table
+    from celeba_nb.study import format_table, study_lines
 
     table, effects = study.table(), study.effects()
-    typer.echo(f"\n{format_table(table)}\n\n{format_effects(effects)}\n")
+    say(f"\n{format_table(table)}")
+    say_verdicts([*study_lines(effects), ("", "")])
     for path in save_study(study, effects):
-        typer.echo(f"Written: {path}")
+        say(f"Written: {path}")
     on_accuracy = effects["outcome"] == "test_accuracy"
     return {"rows": records(table), "effects": records(effects[on_accuracy].drop(columns="outcome")),
             "effects_other": records(effects[~on_accuracy])}
@@ -107,19 +116,19 @@ def _say_where_it_holds(images):
 
     import pandas as pd
 
-    from celeba_nb.study import format_effects
+    from celeba_nb.study import study_lines
 
-    typer.echo(f"\nThese verdicts hold for {images}, at this size and after this many epochs.")
+    say(f"\nThese verdicts hold for {images}, at this size and after this many epochs.")
     if (file := files("celeba_nb").parent / _REAL).exists():
         real = pd.read_csv(file).query("outcome == 'test_accuracy'")
-        typer.echo("On real faces (CelebA, 1,000 training images at 128×128, 5 epochs, "
-                   f"{real['n'].max()} seeds):\n\n{format_effects(real)}")
+        say(f"On real faces (CelebA, 1,000 training images at 128×128, 5 epochs, {real['n'].max()} seeds):")
+        say_verdicts(study_lines(real))
 
 # %% ../nbs/internals/cli.ipynb #a3667ccd
-_Seeds = Annotated[int, count_option(help="Seeds per method; it takes 7 to find that a method helps or hurts.")]
+_Seeds = Annotated[int, count_option(most=1000, help="Seeds per method; it takes 7 to find that a method helps or hurts.")]
 
 
-@app.command("study", cls=GroupedCommand)
+@app.command("study", cls=GroupedCommand, rich_help_panel=_RUNS)
 @recipe_options(Recipe(), "train_images", "valid_images", "test_images", "epochs", "size", "model", "model_args", "threads")
 def study_command(
     choices,  # field -> value
@@ -137,7 +146,7 @@ def study_command(
     and as many runs are made at once as there are cores. Finished runs are kept in --out and never made twice: after
     an interruption, the same command continues where it stopped.
 
-    Example: celeba-nb study --root ~/celeba --seeds 16 --out runs/study --json study.json
+    Example: celeba-nb study --root ~/celeba --seeds 16 --json study.json
     """
     with one_line_errors(f"Finished runs are kept in {out}; run the same command to continue.", json_file):
         check_names(recipe_from_options(choices), allow)
@@ -151,7 +160,7 @@ def study_command(
         done = Study(study_recipes(**sizes), seeds, out).run(labels)
         result = _show_study(done)
         if on_sketch and "epochs" not in choices:
-            typer.echo(f"\nNow the same with {_LONGER} epochs instead of {sizes['epochs']}, which takes longer. Ctrl-C ends it.")
+            say(f"\nNow the same with {_LONGER} epochs instead of {sizes['epochs']}, which takes longer. Ctrl-C ends it.")
             longer = Study(study_recipes(**sizes | {"epochs": _LONGER}), seeds, out / "longer").run(labels)
             result["longer"] = _show_study(longer)
         if done.kind != "CelebA":
@@ -166,7 +175,8 @@ _Base = Annotated[str | None, typer.Option(rich_help_panel="Question",
                                            help="The method that the others are compared with. Default: the first.")]
 _Margin = Annotated[float | None, typer.Option(rich_help_panel="Question",
                                                help="Differences below it don't matter, in the outcome's unit.")]
-_Direction = Annotated[str, typer.Option(rich_help_panel="Question", help="Which outcome is better: higher or lower.")]
+_Direction = Annotated[str, typer.Option(rich_help_panel="Question", autocompletion=complete_from("higher", "lower"),
+                                         help="Which outcome is better: higher or lower.")]
 _Family = Annotated[list[str], typer.Option(metavar="A,B", rich_help_panel="Question",
                                             help="The methods to ask about; can be repeated. Default: all.")]
 _Items = Annotated[Path | None, typer.Option(rich_help_panel="Data",
@@ -175,7 +185,7 @@ _Picture = Annotated[Path | None, typer.Option(rich_help_panel="Output",
                                                help="Also draw the effects into this PNG or SVG file.")]
 
 
-@app.command("verdict", cls=GroupedCommand)
+@app.command("verdict", cls=GroupedCommand, rich_help_panel=_RUNS)
 def verdict_command(
     file: _Csv,
     outcome: _Outcome = None,
@@ -194,12 +204,12 @@ def verdict_command(
     hurts, the same within the margin, signs disagree (only one of two tests finds something), too few seeds to tell, or no
     difference seen. One method beside the base needs 6 seeds for a verdict, two or three need 7, ten need 9.
 
-    Example: celeba-nb verdict runs.csv --outcome accuracy --base plain --margin 0.002 --json verdict.json
+    Example: celeba-nb verdict runs.csv --base plain --margin 0.002
 
-    Example, with the outcome of each test image: celeba-nb verdict runs.csv --items images.csv
+    Example, with test items: celeba-nb verdict runs.csv --items images.csv
     """
     with one_line_errors("Nothing was written.", json_file, picture):
-        from celeba_nb.compare import verdict
+        from celeba_nb.compare import effect_lines, verdict
         from celeba_nb.style import render
         from celeba_nb.tables import read_csv
 
@@ -214,17 +224,19 @@ def verdict_command(
         except DataError as error:
             about_items = str(error).startswith("items: ")
             raise DataError(f"{items if about_items else file}: {str(error).removeprefix('items: ')}") from None
-        shown = found.effects.drop(columns=["base", "outcome"])
-        typer.echo(f"{found.about}\n\n{shown.to_string(index=False, float_format='{:.4g}'.format)}\n\n{found.text}")
+        say(f"{found.about}\n\n{found.what} ({direction} is better)")
+        say_verdicts(effect_lines(found.effects, found.unit))
+        say(f"\n{found.text}")
         write_json(json_file, {"effects": records(found.effects), "text": found.text})
         if picture is not None:
             write_file(picture, render(found.plot(), picture.suffix[1:].lower(), dpi=120))
 
 # %% ../nbs/internals/cli.ipynb #ee1721ce
-_RecipeName = Annotated[str | None, typer.Option("--recipe", help=f"Start from a named recipe: {', '.join(RECIPES)}.")]
+_RecipeName = Annotated[str | None, typer.Option("--recipe", autocompletion=complete_from(*RECIPES),
+                                                         help=f"Start from a named recipe: {', '.join(RECIPES)}.")]
 
 
-@app.command("train", cls=GroupedCommand)
+@app.command("train", cls=GroupedCommand, rich_help_panel=_NETWORK)
 @recipe_options(ALL_IMAGES)
 def train_command(
     choices,  # field -> value
@@ -240,11 +252,11 @@ def train_command(
     After an interruption, the same command continues from the last finished epoch. The defaults shown are those without
     --recipe.
 
-    Example: celeba-nb train --root ~/celeba --train-images 1000 --lr 0.0005 --out runs/model
+    Example: celeba-nb train --root ~/celeba --train-images 1,000 --lr 0.0005
 
     Example: celeba-nb train --root ~/celeba --recipe best-1k --out runs/best
 
-    Example: celeba-nb train --root ~/photos --labels ~/photos/labels.csv --out runs/mine
+    Example: celeba-nb train --root photos --labels answers.csv --out runs/mine
     """
     with one_line_errors(f"The last checkpoint is kept beside {out}; run the same command to continue.", json_file):
         wanted = recipe_from_options(choices, recipe)
@@ -258,31 +270,33 @@ def train_command(
             labels = open_labels(root, table, quiet=not process.writes)
             run = train(wanted, labels, folder=out, process=process)
             if process.writes:
-                typer.echo(f"Test accuracy {run.metrics['test_accuracy']:.2%} (never looking: {never_looking(run, labels):.2%}), "
-                           f"validation loss {run.metrics['valid_loss']:.4f}. Network: {describe_answers(run)}. Written: {out}")
+                say(f"Test accuracy {run.metrics['test_accuracy']:.2%} (never looking: {never_looking(run, labels):.2%}), "
+                    f"validation loss {run.metrics['valid_loss']:.4f} nats\nNetwork: {describe_answers(run)}\nWritten: {out}")
                 write_json(json_file, run.metrics | {"run": run.id})
 
 # %% ../nbs/internals/cli.ipynb #25c43851
-_Split = Annotated[str, typer.Option(rich_help_panel="Data", help="train, valid or test.")]
+_Split = Annotated[str, typer.Option(autocompletion=complete_from("train", "valid", "test"), rich_help_panel="Data",
+                                     help="train, valid or test.")]
 
 
 def _show_metrics(found):
     "Print what `evaluate` has found: shares in percent, the loss in nats."
-    typer.echo(f"{'images':36}{found['images']:,}")
-    typer.echo(f"{'never looking':36}{found['majority_accuracy']:.2%}")
+    say(f"{'images':36}{found['images']:,}")
+    say(f"{'never looking':36}{found['majority_accuracy']:.2%}")
     for key in ("accuracy", "balanced_accuracy", "accuracy_at_thresholds", "balanced_accuracy_at_thresholds",
                 "mean_average_precision", "calibration_error"):
         if key in found:
-            typer.echo(f"{key.replace('_', ' '):36}{found[key]:.2%}")
-    typer.echo(f"{'log loss':36}{found['log_loss']:.4f}")
+            say(f"{key.replace('_', ' '):36}{found[key]:.2%}")
+    say(f"{'log loss':36}{found['log_loss']:.4f} nats")
 
 
-@app.command("evaluate", cls=GroupedCommand)
+@app.command("evaluate", cls=GroupedCommand, rich_help_panel=_NETWORK)
 def evaluate_command(
     folder: RunFolder,
     root: Root = None,
     table: LabelTable = None,
     split: _Split = "test",
+    thresholds: Thresholds = None,
     allow: AllowModules = (),
     json_file: JsonFile = None,
 ):
@@ -291,18 +305,18 @@ def evaluate_command(
     Answers are yes above 50%; if the network has thresholds of its own, what is right with these is shown, too. The log loss and
     the calibration error are of the probabilities that `predict` shows.
 
-    Example: celeba-nb evaluate runs/model --root ~/celeba --split test --json test.json
+    Example: celeba-nb evaluate runs/model --root ~/celeba --json test.json
     """
     with one_line_errors("Nothing was changed.", json_file):
-        from celeba_nb.answers import compare_data, describe_answers
+        from celeba_nb.answers import compare_data, describe_answers, with_thresholds
         from celeba_nb.run import data_kind, load
         from celeba_nb.training import evaluate
 
-        began, run = time.perf_counter(), load(folder, allow)
-        typer.echo(f"Network: {describe_answers(run)}")
+        began, run = time.perf_counter(), with_thresholds(load(folder, allow), thresholds)
+        say(f"Network: {describe_answers(run)}")
         labels = open_labels(root, table)
         if other := compare_data(run, labels):
-            typer.echo(f"Warning: {other}", err=True)
+            show_warning(other)
         found = evaluate(run, labels, split)
         _show_metrics(found)
         about = {"trained_on": run.kind, "evaluated_on": data_kind(labels), "same_data": not other,
@@ -313,13 +327,14 @@ def evaluate_command(
 def photo_answer(
     path: str,  # of a photo
     run,  # a Run with weights
+    net,  # its network, as `calibrated_net` builds it
 ) -> dict:  # photo; faces: a list of {box, way, probabilities, yes}; error: a message, or None
     "Return what `predict_photo` finds in a file, serialisable as JSON."
     from celeba_nb.answers import decide
     from celeba_nb.photo import predict_photo
 
     try:
-        table = predict_photo(path, run)
+        table = predict_photo(path, run, net)
     except DataError as error:
         return {"photo": str(path), "faces": [], "error": str(error)}
     except TrainingError:  # of the network, so of all photos
@@ -341,13 +356,13 @@ def _show_answer(answer):
         return show_error(answer["error"])
     name = printable(answer["photo"])  # one line
     if not answer["faces"]:
-        return typer.echo(f"{name}: no face found")
+        return say(f"{name}: no face found")
     for number, face in enumerate(answer["faces"], 1):
         likely = sorted(((p, name) for name, p in face["probabilities"].items() if name in face["yes"]), reverse=True)
         said = ", ".join(f"{name.replace('_', ' ')} {p:.0%}" for p, name in likely) or "none of the attributes"
         left, top, right, bottom = face["box"]
         where = f"face {number} of {len(answer['faces'])} ({left}, {top} to {right}, {bottom})"
-        typer.echo(f"{name}, {where}: {said}")
+        say(f"{name}, {where}: {said}")
 
 # %% ../nbs/internals/cli.ipynb #c4af98af
 _Photos = Annotated[list[str], typer.Argument(help="Photos (JPEG, PNG, WebP, HEIC with pillow-heif ...), folders "
@@ -355,10 +370,11 @@ _Photos = Annotated[list[str], typer.Argument(help="Photos (JPEG, PNG, WebP, HEI
 _Model = Annotated[Path, typer.Option("--model", help="A folder written by `celeba-nb train --out`.", show_default=False)]
 
 
-@app.command("predict", cls=GroupedCommand)
+@app.command("predict", cls=GroupedCommand, rich_help_panel=_NETWORK)
 def predict_command(
     photos: _Photos,
     model_folder: _Model,
+    thresholds: Thresholds = None,
     allow: AllowModules = (),
     json_file: JsonFile = None,
 ):
@@ -371,23 +387,22 @@ def predict_command(
 
     Example: celeba-nb predict holidays 'albums/*/*.heic' --model runs/model
     """
-    with one_line_errors("Nothing was written.", json_file), warnings.catch_warnings(record=True) as caught:
-        from celeba_nb.answers import describe_answers, photo_warning
+    with one_line_errors("Nothing was written.", json_file):
+        from celeba_nb.answers import calibrated_net, describe_answers, photo_warning, with_thresholds
         from celeba_nb.photo import find_photos
         from celeba_nb.run import load
 
-        warnings.simplefilter("always", UserWarning)
-        began, run, answers = time.perf_counter(), load(model_folder, allow), []
-        for line in filter(None, (f"Network: {describe_answers(run)}", photo_warning(run) and f"Warning: {photo_warning(run)}")):
-            typer.echo(line, err=True)
+        began, run, answers = time.perf_counter(), with_thresholds(load(model_folder, allow), thresholds), []
+        net = calibrated_net(run)
+        typer.echo(f"Network: {describe_answers(run)}", err=True)
+        if warning := photo_warning(run):
+            show_warning(warning)
         paths = find_photos(photos)
         with progress_bar(paths, show=len(paths) > 1, desc="photos", unit=" photos", delay=1) as bar:
             for path in bar:
-                answers.append(photo_answer(path, run))
+                answers.append(photo_answer(path, run, net))
                 with bar.external_write_mode():  # a line of text, then the bar again
                     _show_answer(answers[-1])
-        for text in {str(warning.message) for warning in caught if "dlib" in str(warning.message)}:
-            typer.echo(f"Warning: {text}", err=True)
         write_json(json_file, {"model": run.id, "trained_on": run.kind, "temperature": run.temperature,
                                "thresholds": run.thresholds, "photos": answers, "seconds": time.perf_counter() - began})
         if not any(answer["faces"] for answer in answers) or any(answer["error"] for answer in answers):
@@ -397,10 +412,11 @@ def predict_command(
 _Onnx = Annotated[Path, typer.Option("--out", help="The ONNX file to write.")]
 
 
-@app.command("export", cls=GroupedCommand)
+@app.command("export", cls=GroupedCommand, rich_help_panel=_NETWORK)
 def export_command(
     folder: RunFolder,
     out: _Onnx = Path("model.onnx"),
+    thresholds: Thresholds = None,
     allow: AllowModules = (),
 ):
     """Write a trained network as ONNX: the input is pixels (n, 3, size, size), the output a probability for each attribute.
@@ -412,28 +428,28 @@ def export_command(
     Example: celeba-nb export runs/model --out model.onnx
     """
     with one_line_errors("Nothing was written.", out):
-        from celeba_nb.answers import describe_answers
+        from celeba_nb.answers import describe_answers, with_thresholds
         from celeba_nb.export import export_onnx
         from celeba_nb.run import load
 
-        run = load(folder, allow)
+        run = with_thresholds(load(folder, allow), thresholds)
         off = export_onnx(run, out)
-        typer.echo(f"Network: {describe_answers(run)}")
-        typer.echo(f"Written: {out} (onnxruntime's probabilities differ from PyTorch's by at most {off:.0e})")
+        say(f"Network: {describe_answers(run)}")
+        say(f"Written: {out} (onnxruntime's probabilities differ from PyTorch's by at most {off:.0e})")
 
 # %% ../nbs/internals/cli.ipynb #04baddca
 def _show_reproduction(run, found, changes):
     "Print whether a run gave the same result again, and what has changed since."
-    typer.echo(f"Made with: {run.machine.get('command') or 'an older version, which did not record its command'}")
+    say(f"Made with: {run.machine.get('command') or 'an older version, which did not record its command'}")
     for key, (then, now) in changes.items():
-        typer.echo(f"Changed since: {key} was {then!r}, is {now!r}")
+        say(f"Changed since: {key} was {then!r}, is {now!r}")
     for what, by in found.items():
-        typer.echo(f"Differs: {what}, by {by:.2g} at most")
+        say(f"Differs: {what}, by {by:.2g} at most")
     parts = ["history", *run.predictions, *([] if run.weights is None else ["weights"])]
-    typer.echo("The result differs." if found else f"The same, bit for bit: {', '.join(parts)}.")
+    say("The result differs." if found else f"The same, bit for bit: {', '.join(parts)}.")
 
 
-@app.command("reproduce", cls=GroupedCommand)
+@app.command("reproduce", cls=GroupedCommand, rich_help_panel=_NETWORK)
 def reproduce_command(
     folder: RunFolder,
     root: Root = None,
@@ -462,7 +478,7 @@ _Page = Annotated[Path, typer.Option("--out", help="The HTML file to write.")]
 _KnownRoot = Annotated[Path | None, typer.Option("--root", help="The CelebA folder that the network was trained on (optional).")]
 
 
-@app.command("report", cls=GroupedCommand)
+@app.command("report", cls=GroupedCommand, rich_help_panel=_NETWORK)
 def report_command(
     folder: RunFolder,
     out: _Page = Path("report.html"),
@@ -478,18 +494,18 @@ def report_command(
         from celeba_nb.report import write_report
 
         labels = None if root is None and table is None else open_labels(root, table)
-        typer.echo(f"Written: {write_report(folder, out, labels, allow)}")
+        say(f"Written: {write_report(folder, out, labels, allow)}")
 
 # %% ../nbs/internals/cli.ipynb #c2cdd618
 _NewFolder = Annotated[Path, typer.Argument(help="The folder to create; it must be empty or not exist.")]
 _TrainFaces = Annotated[int, count_option("--train-images", help="Faces to train on.")]
 _ValidFaces = Annotated[int, count_option("--valid-images", help="Faces to validate with.")]
 _TestFaces = Annotated[int, count_option("--test-images", help="Faces to test with.")]
-_SketchSeed = Annotated[int, count_option(least=0, help="The same seed draws the same faces.")]
+_SketchSeed = Annotated[int, count_option(least=0, most=2**32 - 1, help="The same seed draws the same faces.")]
 _Noise = Annotated[float, typer.Option(min=0, max=0.99, help="Share of the labels to flip on purpose.")]
 
 
-@app.command("sketch", cls=GroupedCommand)
+@app.command("sketch", cls=GroupedCommand, rich_help_panel=_IMAGES)
 def sketch_command(
     out: _NewFolder,
     train_images: _TrainFaces = 2000,
@@ -506,14 +522,14 @@ def sketch_command(
         from celeba_nb.sketch import make_sketch
 
         make_sketch(out, train_images, valid_images, test_images, seed=seed, label_noise=label_noise)
-        typer.echo(f"Written: {out}")
+        say(f"Written: {out}")
 
 # %% ../nbs/internals/cli.ipynb #download-command
 _Target = Annotated[Path, typer.Argument(help="The folder to download to: about 1.4 GB. Finished files are kept.")]
 _Source = Annotated[str, typer.Option(help="torchvision (Google Drive, which often has a quota) or huggingface.")]
 
 
-@app.command("download", cls=GroupedCommand)
+@app.command("download", cls=GroupedCommand, rich_help_panel=_IMAGES)
 def download_command(folder: _Target, source: _Source = "torchvision"):
     """Download CelebA, which is for non-commercial research only: https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html
 
@@ -527,6 +543,10 @@ def download_command(folder: _Target, source: _Source = "torchvision"):
         open_labels(download_celeba(folder, source))
 
 # %% ../nbs/internals/cli.ipynb #3577aa62
+_BENCH_COLUMNS = {"train_images_s": ("training images/s", "{:,.0f}"), "seconds": ("seconds", "{:.1f}"),
+                  "peak_mb": ("memory, MB", "{:,.0f}"), "test_accuracy": ("test accuracy", "{:.2%}")}  # as people see them
+
+
 def _show_bench(found, json_file):
     "Print a comparison of implementations, and write its JSON."
     from pandas import DataFrame
@@ -535,11 +555,14 @@ def _show_bench(found, json_file):
     from celeba_nb.run import describe_machine
 
     result = summarize(found)
-    typer.echo(DataFrame(result["ways"]).T.round(3).to_string())
+    shown = DataFrame(result["ways"]).T
+    for column, (name, form) in _BENCH_COLUMNS.items():
+        shown[name] = shown.pop(column).map(form.format)
+    say(shown.to_string())
     for way in found["way"].unique():
         if f"ratio_vs_{way}" in result:
             low, high = result[f"ratio_vs_{way}_range"]
-            typer.echo(f"{result[f'ratio_vs_{way}']:.2f} times as fast as {way} ({low:.2f} to {high:.2f}), the whole method")
+            say(f"{result[f'ratio_vs_{way}']:.2f} times as fast as {way} ({low:.2f} to {high:.2f}), the whole method")
     write_json(json_file, result | {"runs": records(found), "machine": describe_machine()})
 
 
@@ -549,19 +572,20 @@ def _bench_images(labels, wanted):
 
     counts = {split: n or min(1000, len(labels.rows(split))) for split, n in wanted.items()}
     used = {split: len(draw_rows(labels, split, n)) for split, n in counts.items()}  # an error if there are fewer
-    typer.echo("Compared on " + ", ".join(f"{n:,} {split}" for split, n in used.items()) + " images")
+    say("Compared on " + ", ".join(f"{n:,} {split}" for split, n in used.items()) + " images")
     return {f"{split}-images": n for split, n in used.items()}
 
 
 _Peers = Annotated[str, typer.Option(help="Implementations to compare with, separated by commas: naive, fastai, quickest.")]
-_Repeats = Annotated[int, count_option(help="How often to run each implementation.")]
+_Repeats = Annotated[int, count_option(most=1000, help="How often to run each implementation.")]
 _BenchImages = Annotated[int | None, count_option(rich_help_panel="Data",
                                                   help="Images of the split. Default: 1,000, or all if fewer.")]
-_BenchSize = Annotated[int, count_option(least=8, rich_help_panel="Data", help="Height and width of an image, in pixels.")]
-_BenchEpochs = Annotated[int, count_option(help="Passes over the training images.")]
+_BenchSize = Annotated[int, count_option(least=8, most=1024, rich_help_panel="Data",
+                                          help="Height and width of an image, in pixels.")]
+_BenchEpochs = Annotated[int, count_option(most=100_000, help="Passes over the training images.")]
 
 
-@app.command("bench", cls=GroupedCommand)
+@app.command("bench", cls=GroupedCommand, rich_help_panel=_RUNS)
 def bench_command(
     root: Root = None,
     peers: _Peers = "naive,fastai",
@@ -594,7 +618,7 @@ def bench_command(
 _Remove = Annotated[list[str], typer.Option(metavar="NAME", help="The entry to remove, or all; can be repeated.")]
 
 
-@app.command("cache", cls=GroupedCommand)
+@app.command("cache", cls=GroupedCommand, rich_help_panel=_IMAGES)
 def cache_command(remove: _Remove = ()):
     """List the contents of the cache folder (decoded images, drawn faces), and remove entries on request.
 
@@ -603,11 +627,13 @@ def cache_command(remove: _Remove = ()):
     with one_line_errors("Entries that were already removed are gone; the others are kept."):
         from celeba_nb.data import clear_cache, list_cache
 
-        for row in list_cache():
+        if not (rows := list_cache()):
+            say(f"Nothing is kept in {cache_folder()}")
+        for row in rows:
             name = row["path"].relative_to(cache_folder()).as_posix()
             size = f" at {row['size']}×{row['size']}" if row["size"] else ""
-            what = f"{row['kind']}{size}, {row['root'] or 'folder unknown'}"
-            typer.echo(f"{name:36}{row['images'] or 0:9,} images{row['bytes'] / 1e6:10,.1f} MB  {what}")
+            say(f"{name}\n  {row['images'] or 0:,} images, {row['bytes'] / 1e6:,.1f} MB: {row['kind']}{size}, "
+                f"{row['root'] or 'folder unknown'}")
         for name in remove:
             freed = clear_cache(None if name == "all" else cache_folder() / name)
-            typer.echo(f"Removed: {name} ({freed / 1e6:,.1f} MB)")
+            say(f"Removed: {name} ({freed / 1e6:,.1f} MB)")

@@ -409,7 +409,7 @@ def progress_bar(
     if is_watched():
         return auto(things, disable=not show, **options)
     return plain(things, disable=not show, file=_Lines(sys.stderr), mininterval=LOG_SECONDS, maxinterval=LOG_SECONDS,
-                 bar_format=LOG_LINE, **options)
+                 **options | {"bar_format": LOG_LINE})
 
 # %% ../nbs/internals/core.ipynb #f8859c5e
 def _call_libc(function, *arguments):

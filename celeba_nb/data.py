@@ -131,7 +131,7 @@ def download_celeba(
     fetch = {"torchvision": lambda: _fetch_torchvision(root), "huggingface": lambda: _fetch_hub(root, base_url, progress)}
     if source not in fetch:
         raise DataError(f"There is no source {source!r}: use one of {', '.join(fetch)}.")
-    root = Path(root).expanduser()
+    root = expand(root)
     root.mkdir(parents=True, exist_ok=True)
     try:
         fetch[source]()

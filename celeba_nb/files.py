@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from .core import ATTRIBUTES, DataError
+from .core import ATTRIBUTES, DataError, expand
 from celeba_nb.label_tables import (
     SPLITS,
     attributes_of,
@@ -139,9 +139,12 @@ def _fingerprint(labels):
 # %% ../nbs/internals/files.ipynb #d8ee4d77
 def identities(
     labels: Labels,  # of the whole data set
-    rows: np.ndarray,  # (images,): rows of the labels
+    rows: np.ndarray,  # (images,): rows of the labels; DataError if one doesn't exist
 ) -> np.ndarray:  # (images,): the identity of each image, or its row if identities are unknown
     "Return the identity of each image."
+    if len(rows) and not 0 <= rows.min() <= rows.max() < len(labels):
+        raise DataError(f"{labels.root}: there is no row {rows.max():,}, but rows 0 to {len(labels) - 1:,}: the run was made "
+                        "with other images, or its record was changed")
     return rows if labels.identity is None else labels.identity.to_numpy()[rows]
 
 # %% ../nbs/internals/files.ipynb #assemble
@@ -400,10 +403,7 @@ def _join(root, parts):
 # %% ../nbs/internals/files.ipynb #500c9754
 def _start(root):
     "Return the folder to read: root, or the one above if root is the image folder itself."
-    try:
-        root = Path(root).expanduser()
-    except RuntimeError:
-        raise DataError(f"{root}: there is no such home folder. Give the folder of the images and their labels.") from None
+    root = expand(root)
     if not root.exists():
         raise DataError(f"{root}: there is no such folder. Give the one that holds list_attr_celeba.txt, or your labels.csv.")
     if not root.is_dir():
@@ -474,5 +474,5 @@ def read_faces(
     "Read your own faces and their labels, or CelebA."
     if labels is None:
         return _check_people(_read(root, celeba=False))
-    root, file = _start(root), Path(labels).expanduser()
+    root, file = _start(root), expand(labels)
     return _check_people(_read_own(root, root / file if not file.exists() and (root / file).exists() else file))

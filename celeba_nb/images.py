@@ -16,7 +16,6 @@ import json
 import math
 import os
 import secrets
-import stat
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -31,7 +30,7 @@ import torch
 from filelock import FileLock
 from PIL import Image
 
-from .core import DataError, cache_folder, progress_bar, writing
+from .core import DataError, cache_folder, check_file, expand, progress_bar, writing
 from .files import Labels, digest
 from .sources import LARGEST_FILE
 
@@ -208,35 +207,31 @@ def open_image(
 
 # %% ../nbs/internals/images.ipynb #open-photo
 def _read_file(path):
-    "The content of a regular file of bounded size; DataError for anything else."
+    "The content of a file, checked first; DataError for what is no file of a photo."
     if "://" in path or path.startswith(("http:/", "https:/")):  # pathlib joins two slashes
-        raise DataError("an address on the web, and photos are read from this machine only: download it first")
-    file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))  # a pipe doesn't wait
+        raise DataError(f"{path}: an address on the web, and photos are read from this machine only: download it first")
     try:
-        about = os.fstat(file)
-        if not stat.S_ISREG(about.st_mode):
-            raise DataError("a folder without pictures: name a photo, or a folder of photos" if stat.S_ISDIR(about.st_mode)
-                            else "a device or a pipe, not a photo: name a file")
-        if about.st_size > LARGEST_FILE:
-            raise DataError(f"{about.st_size:,} bytes, and the limit is {LARGEST_FILE:,}: save it as JPEG")
-        with os.fdopen(file, "rb", closefd=False) as opened:
-            return opened.read(LARGEST_FILE)
-    finally:
-        os.close(file)
+        check_file(path, LARGEST_FILE)
+        return Path(path).read_bytes()
+    except IsADirectoryError:
+        raise DataError(f"{path}: a folder without pictures: name a photo, or a folder of photos") from None
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such file{', and none of this pattern' * has_magic(path)}") from None
+    except (OSError, ValueError) as error:  # a name may have a zero in it
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: can't be read ({getattr(error, 'strerror', None) or error})") from None
 
 
 def open_photo(
     source: str | Path | bytes,  # a file, or its content
 ) -> np.ndarray:  # (height, width, 3), uint8, upright; DataError for what can't be opened
     "Open any photo: upright, as RGB."
-    name = "photo" if isinstance(source, bytes) else str(source)
+    name, data = ("photo", source) if isinstance(source, bytes) else (str(source), _read_file(str(source)))
     try:
-        return open_image(source if isinstance(source, bytes) else _read_file(name))
-    except FileNotFoundError:
-        raise DataError(f"{name}: there is no such file{', and none of this pattern' * has_magic(name)}") from None
-    except (OSError, ValueError) as error:  # a name may have a zero in it
-        reason = str(error) if isinstance(error, DataError) else f"can't be read ({getattr(error, 'strerror', None) or error})"
-        raise DataError(f"{name}: {reason}") from None
+        return open_image(data)
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from None
 
 
 # %% ../nbs/internals/images.ipynb #2a70fe95
@@ -431,7 +426,7 @@ class ImageCache:
         self.rows = np.arange(len(labels)) if rows is None else np.unique(np.asarray(rows, dtype=np.int64))
         if len(self.rows) and not 0 <= self.rows[0] <= self.rows[-1] < len(labels):
             raise DataError(f"Rows {self.rows[0]} to {self.rows[-1]}: the labels have rows 0 to {len(labels) - 1:,}.")
-        self.folder = cache_folder() / "images" if folder is None else Path(folder).expanduser()
+        self.folder = cache_folder() / "images" if folder is None else expand(folder)
         self._found = _find_or_decode(self, progress)
 
     @cached_property

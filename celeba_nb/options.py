@@ -19,6 +19,7 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 from typer.core import TyperCommand
 
+from .console import complete_from, write_groups
 from .core import TrainingError
 from .recipe import PARTS, RECIPES, Recipe, recipe_schema
 
@@ -37,6 +38,11 @@ def _kinds(schema):
     return kinds, word if {"type": "null"} in kinds else None
 
 
+def _choices(kinds):
+    "List the words among which a field chooses."
+    return [one for kind in kinds for one in [*kind.get("enum", []), kind.get("const")] if one]
+
+
 def _help(schema, default, names=()):
     "Return the help text of a field: its description, default, bounds, and the names that this package has for it."
     kinds, word = _kinds(schema)
@@ -49,7 +55,7 @@ def _help(schema, default, names=()):
 def _metavar(schema):
     "Return the placeholder for a field's value in the help: INTEGER, constant|cosine ..."
     kinds, word = _kinds(schema)
-    words = [part.get("enum") or [part.get("const") or _TYPES[part["type"]]] for part in kinds if part.get("type") != "null"]
+    words = [_choices([part]) or [_TYPES[part["type"]]] for part in kinds if part.get("type") != "null"]
     return "|".join([*(one for some in words for one in some), *([word] if word == "all" else [])])
 
 
@@ -58,7 +64,7 @@ def _as_typed(text, schema):
     kinds, word = _kinds(schema)
     if word is not None and text.lower() == word:
         return NOTHING
-    choices = {one.lower(): one for kind in kinds for one in [*kind.get("enum", []), kind.get("const")] if one}
+    choices = {one.lower(): one for one in _choices(kinds)}
     if re.fullmatch(r"\d{1,3}(,\d{3})+", text) and any(kind.get("type") == "integer" for kind in kinds):
         return text.replace(",", "")
     return choices.get(text.lower(), text)
@@ -85,7 +91,10 @@ def _option(name, schema, default):
     if schema.get("type") == "boolean":
         kind, details = bool, {}
     else:
-        kind, details = str, {"metavar": _metavar(schema), "parser": _reader(name, schema.get("type") == "object")}
+        kinds, word = _kinds(schema)
+        words = complete_from(*_choices(kinds), *PARTS.get(name, ()), *filter(None, [word]))
+        kind, details = str, {"metavar": _metavar(schema), "parser": _reader(name, schema.get("type") == "object"),
+                              "autocompletion": words}
     text = _help(schema, default, PARTS.get(name, ()))
     option = typer.Option(help=text, show_default=False, rich_help_panel=schema["group"], **details)
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option])
@@ -135,9 +144,7 @@ class GroupedCommand(TyperCommand):
             if (record := parameter.get_help_record(ctx)) is not None:
                 plain = "Arguments" if parameter.param_type_name == "argument" else "Options"
                 groups[getattr(parameter, "rich_help_panel", None) or plain].append(record)
-        for title in sorted(groups, key=GROUPS.index):
-            with formatter.section(title):
-                formatter.write_dl(groups[title])
+        write_groups(formatter, {title: groups[title] for title in sorted(groups, key=GROUPS.index)})
 
 # %% ../nbs/internals/options.ipynb #0fde35d0
 ALL_IMAGES = Recipe(train_images=None)  # the defaults of `train`

@@ -92,12 +92,14 @@ def _cut_face(photo, points, way, score):
 def predict_photo(
     source: str | Path | bytes,  # a photo: a file, or its content
     run: Run,  # with weights
+    net: nn.Module | None = None,  # as `calibrated_net` builds it from the run; None: build it
 ) -> pd.DataFrame:  # a row a face, from left to right: left, top, right, bottom, way, then the probabilities
     "Find the faces in a photo and predict their attributes; an empty table if there is no face."
     faces = find_faces(open_photo(source))
     probabilities = np.zeros((0, len(run.attributes)))
     if faces:
-        probabilities = predict_images(calibrated_net(run), [face.picture for face in faces], run.recipe.size)
+        net = calibrated_net(run) if net is None else net
+        probabilities = predict_images(net, [face.picture for face in faces], run.recipe.size)
     where = pd.DataFrame([[*face.box, face.way] for face in faces], columns=["left", "top", "right", "bottom", "way"])
     return pd.concat([where, pd.DataFrame(probabilities, columns=list(run.attributes))], axis=1)
 

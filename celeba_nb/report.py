@@ -7,9 +7,11 @@ Docs: https://celeba-nb.github.io/celeba_nb/internals/report.html.md"""
 # %% auto #0
 __all__ = ['CHART_COLORS', 'METRICS', 'GROUPS', 'figure_svg', 'line_chart', 'gap_chart', 'Baselines', 'find_baselines',
            'metric_intervals', 'metric_table', 'attribute_table', 'group_report', 'format_fraction', 'format_points',
-           'format_range', 'learning_charts', 'calibration_chart', 'make_page', 'write_report']
+           'format_range', 'learning_charts', 'calibration_chart', 'extreme_faces', 'make_page', 'write_report']
 
 # %% ../nbs/internals/report.ipynb #imports
+import base64
+import hashlib
 import re
 import warnings
 from dataclasses import asdict, replace
@@ -22,13 +24,14 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from . import metrics
-from .answers import KINDS, answer_metrics, describe_answers
+from .answers import KINDS, answer_metrics, training_truth
 from .audit import calibration_row, group_gaps
 from .core import TrainingError, write_atomically, writing
 from .files import Labels, identities
-from .run import Run, choose_rows, data_kind, load
+from .run import Run, data_kind, load
 from .stats import bootstrap_counts
 from .style import STYLE, render
 
@@ -63,21 +66,22 @@ _LINE_STYLES = [{"color": CHART_COLORS["first"]}, {"color": CHART_COLORS["second
 
 def line_chart(
     lines: dict[str, tuple],  # name -> (x, y), each (n,); at most two lines
-    x_label: str,  # below the chart
+    x_label: str,  # below the chart, whose ticks are whole numbers
     y_label: str,  # on its left
     alt: str,  # description of the chart, for screen readers
-    diagonal: bool = False,  # also draw the line x = y
+    diagonal: bool = False,  # also draw the line x = y, from 0 to 100
 ) -> Markup:  # <svg>, 360 units wide
     "Draw one or two lines."
     with mpl.rc_context(_CHART_STYLE):
         figure = Figure((5, 3.7), layout="constrained")
         axes = figure.subplots()
         if diagonal:
-            axes.plot([0, 1], [0, 1], color=CHART_COLORS["soft"], linewidth=1)
+            axes.plot([0, 100], [0, 100], color=CHART_COLORS["soft"], linewidth=1)
         for (name, (x, y)), style in zip(lines.items(), _LINE_STYLES):
             axes.plot(x, y, label=name, **style)
         axes.set(xlabel=x_label, ylabel=y_label)
-        axes.locator_params(nbins=5, steps=[1, 2, 5, 10])
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
         return figure_svg(figure, alt)
 
@@ -100,7 +104,9 @@ def gap_chart(
             axes.plot(100 * gaps["gap"][rows], y, "o", color=color)
         for i in np.flatnonzero(clear):
             axes.get_yticklabels()[i].set_color(CHART_COLORS["bad"])
-        axes.set(xlabel=x_label, ylim=(len(gaps) - 0.5, -0.5))
+        axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
+        left, right = axes.get_xlim()
+        axes.set(xlabel=x_label, xlim=(min(left, -1), max(right, 1)), ylim=(len(gaps) - 0.5, -0.5))
         return figure_svg(figure, alt)
 
 # %% ../nbs/internals/report.ipynb #baselines
@@ -125,8 +131,8 @@ def find_baselines(
         return Baselines(majority, "validation labels", np.arange(len(rows)), metrics.resampling_unit(None), False)
     if labels.fingerprint != run.data:
         raise TrainingError(f"{labels.root} is not the data that this model was trained on: omit it, or give the right folder")
-    train_truth = labels.attributes.to_numpy()[choose_rows(run.recipe, labels)["train"]]
-    return Baselines(metrics.majority_guess(train_truth, len(rows)), "training labels", identities(labels, rows),
+    majority = metrics.majority_guess(training_truth(run, labels), len(rows))
+    return Baselines(majority, "training labels", identities(labels, rows),
                      metrics.resampling_unit(labels.identity), labels.identity is not None)
 
 # %% ../nbs/internals/report.ipynb #metric-table
@@ -238,7 +244,7 @@ def learning_charts(
     accuracies = {"validation": (valid["epoch"], 100 * valid["valid_accuracy"]),
                   "never looking": (history["epoch"].iloc[[0, -1]], [100 * never_looking] * 2)}
     losses = {"training": (history["epoch"], history["train_loss"]), "validation": (valid["epoch"], valid["valid_loss"])}
-    return {"losses": line_chart(losses, "epoch", "loss", loss_alt),
+    return {"losses": line_chart(losses, "epoch", "loss, nats", loss_alt),
             "accuracies": line_chart(accuracies, "epoch", "accuracy, %", accuracy_alt)}
 
 
@@ -250,14 +256,42 @@ def calibration_chart(
     p, y, name = run.predictions["test"], run.predictions["test_truth"], f"temperature {row['temperature']:.2f}"
     curves = {"as trained": metrics.calibration_curve(p, y)[:2],
               name: metrics.calibration_curve(metrics.rescale(p, row["temperature"]), y)[:2]}
-    alt = (f"Calibration curve: error {row['ece']:.3f} as trained, {row['ece_after']:.3f} with the {name}; "
+    curves = {name: (100 * x, 100 * y) for name, (x, y) in curves.items()}
+    alt = (f"Calibration curve: error {row['ece']:.1%} as trained, {row['ece_after']:.1%} with the {name}; "
            "a perfectly calibrated network is on the diagonal")
-    return line_chart(curves, "confidence", "share of yes", alt, diagonal=True)
+    return line_chart(curves, "confidence, %", "share of yes, %", alt, diagonal=True)
+
+# %% ../nbs/internals/report.ipynb #4fa3509d
+def _face(run, labels, i):
+    "Describe a test image with its answers, for the page."
+    wrong = (run.predictions["test"][i] > 0.5) != run.predictions["test_truth"][i]
+    row = run.predictions["test_rows"][i]
+    source = f"data:image/jpeg;base64,{base64.b64encode(labels.read(row)).decode()}"
+    return {"name": labels.attributes.index[row], "source": source, "right": int((~wrong).sum()),
+            "wrong": [name.replace("_", " ") for name in np.array(run.attributes)[wrong]]}
+
+
+def extreme_faces(
+    run: Run,  # a finished run
+    labels: Labels | None,  # the data it was trained on, if available
+    each: int = 4,  # how many of the best, and of the worst
+) -> dict[str, list[dict]]:  # title -> name, source, right, wrong of each; empty for anything but drawn faces
+    "Choose the drawn test faces with the most and with the fewest right answers."
+    if labels is None or run.kind != "drawn" or data_kind(labels) != "drawn":
+        return {}
+    order = np.argsort(-metrics.image_accuracy(run.predictions["test"], run.predictions["test_truth"]), kind="stable")
+    return {"Answered best": [_face(run, labels, i) for i in order[:each]],
+            "Answered worst": [_face(run, labels, i) for i in order[::-1][:each]]}
 
 # %% ../nbs/internals/report.ipynb #templates
 _TEMPLATES = jinja2.Environment(loader=jinja2.PackageLoader("celeba_nb", "."), autoescape=True, trim_blocks=True,
                                 lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-_TEMPLATES.filters |= {"percent": format_fraction, "points": format_points}
+def _sha256(script):
+    "Return the hash by which a Content-Security-Policy names a script."
+    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
+
+
+_TEMPLATES.filters |= {"percent": format_fraction, "points": format_points, "sha256": _sha256}
 _TEMPLATES.globals["range_percent"] = format_range
 
 # %% ../nbs/internals/report.ipynb #make-page
@@ -284,6 +318,7 @@ def make_page(
     baselines, truth = find_baselines(run, labels), run.predictions["test_truth"]
     run = run if labels is None or run.kind else replace(run, kind=data_kind(labels))  # an older record of known data
     attributes, calibration = attribute_table(run, baselines), calibration_row(run)
+    answers = run.predictions["test"] > 0.5
     never_looking = (run.predictions["valid_truth"] == baselines.majority[0]).mean()
     return _TEMPLATES.get_template("report.html.jinja").render(
         name=name, version=run.machine.get("celeba_nb", ""), images=len(truth), baselines=baselines,
@@ -292,7 +327,8 @@ def make_page(
         worse=int((attributes["high"] < 0).sum()), calibration=calibration,
         charts=learning_charts(run.history, never_looking) | {"calibration": calibration_chart(run, calibration)},
         groups=[group_report(run, baselines, name) for name in GROUPS if name in run.attributes], kind=run.kind,
-        calibrated=run.temperature is not None, answers=describe_answers(run), made=_how_made(run),
+        kind_words=KINDS[run.kind], date=run.machine.get("date", "date not recorded"), calibrated=run.temperature is not None,
+        constant=int((answers.all(0) | ~answers.any(0)).sum()), faces=extreme_faces(run, labels), made=_how_made(run),
         at_thresholds=_at_thresholds(run))
 
 # %% ../nbs/internals/report.ipynb #write-report

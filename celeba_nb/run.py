@@ -6,8 +6,8 @@ Docs: https://celeba-nb.github.io/celeba_nb/internals/run.html.md"""
 
 # %% auto #0
 __all__ = ['FORMAT', 'FILES', 'LARGEST_RECORD', 'choose_rows', 'resolve', 'run_id', 'processor', 'command_line',
-           'describe_machine', 'data_kind', 'Run', 'run_metrics', 'finish', 'describe_run', 'record_digest',
-           'write_run', 'load', 'load_wanted', 'is_free', 'save']
+           'describe_machine', 'data_kind', 'Run', 'run_metrics', 'choose_thresholds', 'finish', 'describe_run',
+           'record_digest', 'write_run', 'load', 'load_recipe', 'load_wanted', 'is_free', 'save']
 
 # %% ../nbs/internals/run.ipynb #imports
 import errno
@@ -25,6 +25,7 @@ import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -171,12 +172,13 @@ def command_line() -> str:  # quoted for a shell
 
 
 def describe_machine() -> dict[str, str]:  # name -> value
-    "Describe the machine and the software: versions, processor, command."
+    "Describe the machine and the software, with today's date and the command."
     versions = {"celeba_nb": __version__, "python": platform.python_version(), "torch": torch.__version__,
                 "torchvision": version("torchvision"), "numpy": np.__version__}
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     return versions | {"system": platform.system(), "processor": processor(), "gpu": gpu, "cores": str(os.cpu_count()),
-                       "processes": os.environ.get("WORLD_SIZE", "1"), "command": command_line()}
+                       "processes": os.environ.get("WORLD_SIZE", "1"), "date": f"{datetime.now(UTC):%Y-%m-%d}",
+                       "command": command_line()}
 
 # %% ../nbs/internals/run.ipynb #data-kind-code
 def data_kind(
@@ -257,11 +259,16 @@ def run_metrics(
     }
 
 
-def _fit_answers(recipe, valid, truth):
-    "Choose the temperature and the thresholds on the validation images; None: 0.5 for all."
-    temperature = fit_temperature(valid, truth)
-    thresholds = rescale(tune_thresholds(valid, truth), temperature).tolist() if recipe.thresholds == "balanced" else None
-    return temperature, thresholds
+def choose_thresholds(
+    choice: str,  # "half" or "balanced"
+    predictions: Mapping[str, np.ndarray],  # "valid" and "valid_truth" of a run
+    temperature: float | None,  # of the run; None: not fitted
+) -> list[float] | None:  # of the probabilities after the temperature; None: 0.5 for all
+    "Choose the threshold of each attribute on the validation images."
+    if choice == "half":
+        return None
+    thresholds = tune_thresholds(predictions["valid"], predictions["valid_truth"])
+    return (thresholds if temperature is None else rescale(thresholds, temperature)).tolist()
 
 
 def finish(
@@ -282,7 +289,8 @@ def finish(
         check_finite(state, f"{split} loss", predictions[f"{split}_losses"].mean().item())
     weights = {key: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
                for key, value in net.state_dict().items()}
-    temperature, thresholds = _fit_answers(recipe, predictions["valid"], predictions["valid_truth"])
+    temperature = fit_temperature(predictions["valid"], predictions["valid_truth"])
+    thresholds = choose_thresholds(recipe.thresholds, predictions, temperature)
     return Run(recipe, labels.fingerprint, pd.DataFrame(state.history), predictions, run_metrics(state, predictions), weights,
                attributes=tuple(labels.attributes), kind=data_kind(labels), temperature=temperature, thresholds=thresholds)
 
@@ -544,6 +552,15 @@ def load(
     return Run(recipe, about["data"], _read(folder / "history.csv", _read_history), predictions,
                _read(folder / "metrics.json", _read_metrics), _renamed(weights, about["recipe"]), about["machine"],
                tuple(about["attributes"]), about["kind"], about["temperature"], about["thresholds"])
+
+
+def load_recipe(
+    folder: Path,  # written by `save`
+    allow: tuple[str, ...] = (),  # as for `load`
+) -> tuple[Recipe, str]:  # and the fingerprint of the labels; errors as for `load`
+    "Read with which recipe, and on which data, a run was made."
+    about = _read(Path(folder) / "recipe.json", _read_about)
+    return _read_recipe(Path(folder) / "recipe.json", about, allow), about["data"]
 
 
 def load_wanted(

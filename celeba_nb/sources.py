@@ -180,6 +180,19 @@ def walk(
 
 # %% ../nbs/internals/sources.ipynb #6f874857
 BAD_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, RuntimeError, OverflowError, struct.error)
+_LONGEST_ENTRY = 200  # bytes of a member in an archive's directory; CelebA's have fewer than 100
+
+
+def _check_directory(path):
+    "Refuse an archive with too many members, before an object is made of each."
+    with open(path, "rb") as file:
+        end = zipfile._EndRecData(file)
+        if end is None:
+            return  # no archive: `ZipFile` says so
+        size, stop = end[zipfile._ECD_SIZE], end[zipfile._ECD_LOCATION]
+        check_images(size // _LONGEST_ENTRY, path)
+        file.seek(max(0, stop - size - 76))  # 76 bytes: what a large archive has in between
+        check_images(file.read(size + 76).count(b"PK\1\2"), path)
 
 
 class Zip:
@@ -192,6 +205,7 @@ class Zip:
         self.path = path
         check_content(path, LARGEST_ARCHIVE)
         with reading_data(path, *BAD_ZIP):
+            _check_directory(path)
             self.archive = zipfile.ZipFile(path)
             self.members = _members(self.archive, path)
 

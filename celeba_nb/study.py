@@ -6,18 +6,19 @@ Docs: https://celeba-nb.github.io/celeba_nb/internals/study.html.md"""
 
 # %% auto #0
 __all__ = ['STUDY_METHODS', 'PAPER', 'EFFECTS', 'OUTCOMES', 'MARGIN', 'study_recipes', 'plan_runs', 'load_verified',
-           'find_folder', 'find_runs', 'make_caches', 'make_run', 'runs_at_once', 'make_runs', 'Study',
-           'image_outcomes', 'outcome_effects', 'format_percent', 'format_table', 'format_effects', 'plot_effects']
+           'find_folder', 'begun_elsewhere', 'find_runs', 'make_caches', 'make_run', 'runs_at_once', 'make_runs',
+           'Study', 'image_outcomes', 'outcome_effects', 'format_percent', 'format_table', 'format_effects',
+           'study_lines', 'plot_effects']
 
 # %% ../nbs/internals/study.ipynb #imports
+import json
 import os
-import re
 import threading
 import time
 import warnings
 from concurrent.futures import BrokenExecutor
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Self
 
@@ -29,7 +30,7 @@ from fastcore.basics import patch
 from joblib import Parallel, cpu_count, delayed
 from joblib.parallel import BACKENDS, get_active_backend
 
-from .compare import draw_effects
+from .compare import POINTS, Unit, draw_effects, effect_lines, effect_table
 from celeba_nb.core import (
     DamagedError,
     TrainingError,
@@ -43,8 +44,20 @@ from celeba_nb.core import (
 from .files import Labels, identities
 from .images import ImageCache
 from .metrics import image_accuracy
-from .recipe import Recipe
-from .run import Run, choose_rows, command_line, data_kind, is_free, load_wanted, old_run_ids, resolve, run_id, save
+from .recipe import AUTO, Recipe, keep_choices, own_modules
+from celeba_nb.run import (
+    Run,
+    choose_rows,
+    command_line,
+    data_kind,
+    is_free,
+    load_recipe,
+    load_wanted,
+    old_run_ids,
+    resolve,
+    run_id,
+    save,
+)
 from .stats import effect_rows
 from .style import PALETTE, percent_axis, styled
 from .training import train
@@ -109,6 +122,28 @@ def find_folder(
     "Find the folder of a run, which is named by its id, or by the id of an earlier version if that folder exists."
     ids = run_id(recipe, data), *old_run_ids(recipe, data)
     return next((folder / name for name in ids if not is_free(folder / name)), folder / ids[0])
+
+
+def _beyond_machine(recipe):
+    "Return a recipe's choices as text, without those that a machine makes."
+    return json.dumps(asdict(recipe) | dict.fromkeys(AUTO), sort_keys=True)
+
+
+def begun_elsewhere(
+    plan: dict,  # (method, seed) -> resolved recipe
+    folder: Path,  # of the runs
+    data: str,  # the fingerprint of the labels
+) -> dict | None:  # choices; None: no run was begun, or on a machine that chooses as this one does
+    "Find the choices of a run in the folder that differs from one of the plan only in what another machine chose."
+    if any(not is_free(find_folder(folder, recipe, data)) for recipe in plan.values()):
+        return None
+    wanted = {_beyond_machine(recipe) for recipe in plan.values()}
+    own = {name for recipe in plan.values() for name in own_modules(recipe)}
+    for path in sorted(folder.glob("[!.]*/recipe.json")):
+        with suppress(TrainingError):  # not of this study
+            recipe, whose = load_recipe(path.parent, own)
+            if whose == data and _beyond_machine(recipe) in wanted:
+                return asdict(recipe)
 
 
 def find_runs(
@@ -200,6 +235,13 @@ def _broken_workers(folder):
                             f"{folder}. Try again; joblib.parallel_config(n_jobs=1) makes one run at a time") from None
 
 # %% ../nbs/internals/study.ipynb #371b32da
+def _noting_warnings(call, *arguments):
+    "Call a function, and return the texts of its warnings: a worker process would print each with a line of code."
+    with warnings.catch_warnings(record=True) as caught:
+        call(*arguments)
+    return [str(warning.message) for warning in caught]
+
+
 def make_runs(
     plan: dict[tuple, Recipe],  # (method, seed) -> resolved recipe
     labels: Labels,  # of the whole data set
@@ -214,12 +256,15 @@ def make_runs(
     if todo:
         check_folder(folder / next(iter(todo)))
     caches, jobs = make_caches(labels, todo.values(), progress), runs_at_once(list(todo.values()))
-    told = os.getpid(), command_line()
-    calls = [delayed(make_run)(recipe, caches[recipe.size], folder, weights, *told) for recipe in todo.values()]
+    told, said = (weights, os.getpid(), command_line()), set()
+    calls = [delayed(_noting_warnings)(make_run, recipe, caches[recipe.size], folder, *told) for recipe in todo.values()]
     what = f"{len(plan)} runs" if jobs in (None, 1) else f"{len(plan)} runs, {jobs} at once"
     with progress_bar(total=len(plan), initial=len(done), desc=what, unit="run", show=progress) as bar, _broken_workers(folder):
-        for _ in Parallel(jobs, return_as="generator_unordered")(calls):
+        for texts in Parallel(jobs, return_as="generator_unordered")(calls):
             bar.update()
+            for text in set(texts) - said:
+                warnings.warn(text, stacklevel=2)
+            said |= set(texts)
     done |= find_runs(folder, missing, labels)
     return {key: done[key] for key in plan if key in done}
 
@@ -245,7 +290,11 @@ class Study:
     ) -> Self:  # the study, with `runs`: (method, seed) -> Run
         "Make the runs that are missing."
         self.labels, self.kind = labels, data_kind(labels)
-        self.runs = make_runs(plan_runs(self.recipes, self.seeds, labels), labels, self.folder, progress, weights)
+        plan = plan_runs(self.recipes, self.seeds, labels)
+        if begun := begun_elsewhere(plan, self.folder, labels.fingerprint):
+            kept = {method: keep_choices(recipe, begun) for method, recipe in self.recipes.items()}
+            plan = plan_runs(kept, self.seeds, labels)
+        self.runs = make_runs(plan, labels, self.folder, progress, weights)
         return self
 
     def metrics(self) -> pd.DataFrame:  # one row per run: method, seed, and the run's metrics
@@ -361,39 +410,47 @@ def format_percent(
 def format_table(
     table: pd.DataFrame,  # as returned by `Study.table`
 ) -> str:
-    "Format the table of methods as text, with accuracies in percent."
+    "Format the table of methods as text, with accuracies in percent, in 80 columns."
+    def percent(column):
+        return table[column].map(lambda value: f"{format_percent(value)}%".removeprefix("–%") or "–")
+
     shown = pd.DataFrame({
-        "method": table["method"],
+        "method": table["method"].str.replace("random horizontal ", ""),
         "n": table["n"],
-        "test accuracy %": [f"{format_percent(row.test_accuracy)} (sd {format_percent(row.test_accuracy_sd)})"
-                            for row in table.itertuples()],
-        **({"the study's %": table["paper_accuracy"].map(format_percent)} if "paper_accuracy" in table else {}),
-        "mirrored %": table["test_mirrored_accuracy"].map(format_percent),
+        "accuracy (sd)": percent("test_accuracy") + table["test_accuracy_sd"].map(lambda sd: f" ({format_percent(sd)})"),
+        **({"the study's": percent("paper_accuracy")} if "paper_accuracy" in table else {}),
+        "mirrored": percent("test_mirrored_accuracy"),
         "valid loss": table["valid_loss"].map("{:.4f}".format),
         "train loss": table["train_loss"].map("{:.4f}".format),
     })
     return shown.to_string(index=False)
 
 # %% ../nbs/internals/study.ipynb #711dc0ac
-def _verdict_words(row):
-    "Return a row's verdict, with the margin in the unit in which its effect is shown: accuracies are in points."
-    in_points = row.outcome.endswith("accuracy")
-    return re.sub(r"[\d.]+$", lambda margin: f"{100 * float(margin[0]):g} points", row.verdict) if in_points else row.verdict
+def _unit(outcome):
+    "Return the unit in which people see the differences of an outcome."
+    return POINTS if outcome.endswith("accuracy") else Unit("nats", 1, "+.4f")
 
 
 def format_effects(
     effects: pd.DataFrame,  # as returned by `Study.effects`
 ) -> str:
-    "Format effects and verdicts as text, with accuracies in points and losses in nats."
-    def amount(row, value):
-        return format_percent(value, sign=True) if row.outcome.endswith("accuracy") else f"{value:+.4f}"
+    "Format effects and verdicts as one table of text, with accuracies in points and losses in nats."
+    tables = [effect_table(effects.iloc[[i]], _unit(outcome)).assign(outcome=outcome.replace("_", " "))
+              for i, outcome in enumerate(effects["outcome"])]
+    shown = pd.concat(tables)
+    return shown[["outcome", *shown.columns.drop("outcome")]].to_string(index=False)
 
-    shown = pd.DataFrame([{
-        "outcome": row.outcome.replace("_", " "), "effect": row.effect, "mean": amount(row, row.mean),
-        "95% interval": "–" if np.isnan(row.low) else f"{amount(row, row.low)} to {amount(row, row.high)}",
-        "p (Holm)": f"{row.p_holm:.3g}", "wins": f"{row.wins} of {row.n}", "verdict": _verdict_words(row),
-    } for row in effects.itertuples(index=False)])
-    return shown.to_string(index=False)
+
+def study_lines(
+    effects: pd.DataFrame,  # as returned by `Study.effects`
+) -> list[tuple[str, str]]:  # lines, each with the verdict that ends it, which may be empty
+    "Lay out effects as text in 80 columns: a block for each outcome."
+    lines = []
+    for outcome, rows in effects.groupby("outcome", sort=False):
+        unit = _unit(outcome)
+        lines += [("", ""), (f"{outcome.replace('_', ' ')}, {unit.name} ({OUTCOMES[outcome]} is better)", "")]
+        lines += effect_lines(rows, unit)
+    return lines
 
 # %% ../nbs/internals/study.ipynb #4dc06582
 @patch
@@ -427,9 +484,10 @@ def plot_effects(
 ) -> plt.Figure:
     "Draw each effect on an outcome: the pairs, the interval, and the verdict."
     rows = effects[effects["outcome"] == outcome]
-    rows = rows.assign(verdict=[_verdict_words(row) for row in rows.itertuples()])
-    scale, unit = (100, "points of ") if outcome.endswith("accuracy") else (1, "")
-    return draw_effects(rows, pairs, unit + outcome.replace("_", " "), OUTCOMES[outcome], scale, figure)
+    unit = _unit(outcome)
+    rows = rows.assign(verdict=rows["verdict"].map(unit.words))
+    what = outcome.replace("_", " ")
+    return draw_effects(rows, pairs, f"points of {what}" if unit is POINTS else what, OUTCOMES[outcome], unit.scale, figure)
 
 # %% ../nbs/internals/study.ipynb #9f2c0318
 @patch

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .answers import answer_metrics
+from .answers import answer_metrics, training_truth
 from .batches import EVAL_BATCH_SIZE, make_batches, sampling_weights
 from .checkpoint import LARGEST_CHECKPOINT, Checkpoint, begun_choices, load_checkpoint
 from .core import DamagedError, TrainingError, check_file, check_folder, import_object, progress_bar, run_lock
@@ -70,13 +70,16 @@ def deterministic_convolutions():
         torch.backends.cudnn.deterministic = before
 
 # %% ../nbs/internals/training.ipynb #progress-average
+_BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"  # leaves room for loss and accuracy in 80 columns
+
+
 class Progress(Callback):
     "Show a progress bar over the steps of a run."
 
     def on_start(self, state: State):  # of the run
         "Open the bar at the current step."
         done = state.epoch * state.steps + state.batch
-        self.bar = progress_bar(total=state.recipe.epochs * state.steps, initial=done, unit="step", desc="train")
+        self.bar = progress_bar(total=state.recipe.epochs * state.steps, initial=done, unit="step", desc="train", bar_format=_BAR)
 
     def on_step(self, state: State):  # of the run
         "Advance the bar by one step."
@@ -241,10 +244,10 @@ def train(
         state.rates = torch.from_numpy(truth.mean(0))
         check_calls(state)
         with _trying(recipe, "sampler"):
-            sampling_weights(recipe, truth)
+            weights = sampling_weights(recipe, truth)
     cache = cache or ImageCache(labels, recipe.size, rows=np.concatenate(list(rows.values())),
                                 progress=progress and process.writes)
-    train_batches, batches = make_batches(recipe, cache, rows)
+    train_batches, batches = make_batches(recipe, cache, rows, weights)
     state.unlabeled, state.process = batches.get("unlabeled"), process
     checkpoint = None if folder is None else Checkpoint(checkpoint_path(folder), name, every)
     with cpu_threads(recipe.threads), deterministic_convolutions(), run_lock(Path(folder)) if writes else nullcontext():
@@ -281,7 +284,8 @@ def changes_since(
 ) -> dict[str, tuple[str, str]]:  # name -> (then, now)
     "Find which versions and hardware have changed since a run was made."
     now = describe_machine()
-    return {key: (then, now.get(key, "")) for key, then in run.machine.items() if key != "command" and then != now.get(key, "")}
+    return {key: (then, now.get(key, "")) for key, then in run.machine.items()
+            if key not in ("command", "date") and then != now.get(key, "")}
 
 
 def reproduce(
@@ -315,6 +319,5 @@ def evaluate(
         logits = compute_logits(run.net(recipe.device), batches, recipe)
     if not logits.isfinite().all():
         raise TrainingError(f"run {run.id}: its weights give answers that are not numbers: train it again")
-    truth, known, p = labels.attributes.to_numpy(), labels.rows("train"), logits.sigmoid().numpy()
-    majority_of = truth[known] if len(known) else run.predictions["valid_truth"]  # a folder may hold test images only
-    return metrics_table(p, truth[rows], majority_of, list(labels.attributes)) | answer_metrics(run, p, truth[rows])
+    truth, p = labels.attributes.to_numpy()[rows], logits.sigmoid().numpy()
+    return metrics_table(p, truth, training_truth(run, labels), list(labels.attributes)) | answer_metrics(run, p, truth)

@@ -1,15 +1,20 @@
 """How Sphinx makes the site from the pages that tools/docs.py lays out for it (make docs)."""
+import re
 import sys
 import tomllib
 from configparser import ConfigParser
+from html import escape
 from pathlib import Path
 
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
+from pygments.formatters import HtmlFormatter
+from sphinx.highlighting import PygmentsBridge
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 import celeba_nb  # noqa: E402
+from tools.logo import write_pictures  # noqa: E402
 
 metadata = ConfigParser(delimiters=["="], interpolation=None)
 metadata.read(ROOT / "settings.ini", encoding="utf-8")
@@ -21,7 +26,7 @@ author = metadata["DEFAULT"]["author"]
 release = celeba_nb.__version__
 copyright = f"{author}. Code under {metadata['DEFAULT']['license']}"
 
-extensions = ["myst_nb", "sphinx_copybutton", "sphinx_design"]
+extensions = ["myst_nb", "sphinx_copybutton", "sphinx_design", "tools.api"]
 nb_execution_mode = "off"  # the outputs are those of `make outputs`
 nb_merge_streams = True
 myst_enable_extensions = ["attrs_inline", "colon_fence", "dollarmath"]
@@ -36,15 +41,16 @@ html_short_title = project
 html_baseurl = package["project"]["urls"]["Documentation"].rstrip("/") + "/"
 html_static_path = [str(ROOT / "docs" / "_static")]
 html_css_files = ["site.css"]
-html_js_files = ["site.js"]
-icon = "<rect width='1' height='2' fill='%232a5adf'/>"
-html_favicon = f"data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 2 2'>{icon}</svg>"
+html_js_files = [("site.js", {"defer": "defer"})]
 html_domain_indices = False
 html_copy_source = False
 html_show_sphinx = False
 html_math_renderer = "mathml"
 html_theme_options = {"source_view_link": f"{repository}/{{filename}}"}
 add_module_names = False
+autodoc_default_options = {"undoc-members": True, "member-order": "bysource", "no-value": True}
+autodoc_inherit_docstrings = False
+autosummary_generate = False
 python_display_short_literal_types = True
 toc_object_entries = False  # a page's list of contents has headings only; the names are in the index and the search
 
@@ -57,14 +63,47 @@ def mathml(self, node):
     raise nodes.SkipNode
 
 
+class Lines(HtmlFormatter):
+    "Code with an element for each line, so that a long one continues below itself, further in."
+
+    def wrap(self, source):
+        return super().wrap((number, self.line(text) if number else text) for number, text in source)
+
+    def line(self, text):
+        plain = re.sub(r"<[^>]+>", "", text)
+        indent = len(plain) - len(plain.lstrip(" "))
+        return f'<span class="line" style="--indent:{indent}">{text}</span>'
+
+
+def described(context, doctree):
+    "What other sites and searches show of a page: the first paragraph in words, and the pictures of tools/logo.py."
+    first = next(doctree.findall(nodes.paragraph), None) if doctree else None
+    text = escape(" ".join((first.astext() if first else metadata["DEFAULT"]["description"]).split()), quote=True)
+    address, title = f"{html_baseurl}{context['pagename']}.html", escape(context.get("title") or project, quote=True)
+    given = {"og:title": title, "og:description": text, "og:type": "website", "og:site_name": project, "og:url": address,
+             "og:image": f"{html_baseurl}_static/preview.png", "og:image:alt": f"{project}: sixteen drawn faces"}
+    lines = [f'<link rel="icon" href="{context["pathto"]("_static/logo.png", 1)}" type="image/png">',
+             f'<meta name="description" content="{text}">', '<meta name="twitter:card" content="summary_large_image">',
+             *(f'<meta property="{key}" content="{value}">' for key, value in given.items())]
+    return "\n".join(lines)
+
+
 def finish(app, pagename, templatename, context, doctree):
     "The home page is README.md; the captions of the sidebar are headings, and a heading has a level."
     if pagename == "index":
         context["theme_source_view_link"] = f"{repository}/README.md"
     captions = context["furo_navigation_tree"]
     context["furo_navigation_tree"] = captions.replace('role="heading"', 'role="heading" aria-level="2"')
+    context["metatags"] = context.get("metatags", "") + described(context, doctree)
+
+
+def add_pictures(app, error):
+    if not error and app.builder.name == "html":
+        write_pictures(Path(app.outdir) / "_static")
 
 
 def setup(app):
+    PygmentsBridge.html_formatter = Lines
     app.add_html_math_renderer("mathml", inline_renderers=(mathml, None), block_renderers=(mathml, None))
     app.connect("html-page-context", finish, priority=900)  # after the theme
+    app.connect("build-finished", add_pictures)

@@ -1,7 +1,7 @@
-"""Shared by all tests: what is made once for all workers, who runs beside whom, and a cache folder of the run's own.
+"""Shared by all tests: what is made once for all workers, which tests run at the same time, and the run's own cache folder.
 
 `make test` starts two workers (pytest-xdist), each with one thread. A file's tests stay together on one worker, so that
-its fixtures are made once; each notebook stands alone. What takes long begins first. A test marked `serial` measures, or
+its fixtures are made once; each notebook is alone. What takes long begins first. A test marked `serial` measures, or
 needs both cores: those come last and run alone.
 """
 import os
@@ -92,10 +92,11 @@ def turn(request, shared_folder):
 
 @pytest.fixture(scope="session", autouse=True)
 def no_network():
-    "No connection to another machine, here and in the processes that tests start."
+    "No connection to a different machine, here and in the processes that tests start."
     close_the_network()
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     os.environ["PYTHONPATH"] = os.pathsep.join([NO_NETWORK, *filter(None, paths)])
+    os.environ["npm_config_offline"] = "true"  # npm is no Python; `make docs` asks it for the demo's runtime
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -30,7 +30,7 @@ CALLS = ("write,pwrite64,writev,?rename,?renameat,renameat2,?mkdir,mkdirat,?unli
 
 
 def _give_up_privileges():
-    "From now on, root is held by the mode bits of files as everybody is (Linux: its capabilities 1 to 3 are given up)."
+    "From now on, the mode bits of files apply to root as to any user (Linux: its capabilities 1 to 3 are given up)."
     import ctypes
 
     class Header(ctypes.Structure):
@@ -147,7 +147,7 @@ class Command:
         self.text = self.printed_path.read_bytes()
 
     def begin(self, said=False):
-        "Wait until the fork is there, or even has said something."
+        "Wait until the fork has started, or even has printed something."
         while self.process.is_alive() and not (self.printed_path.exists() and self.printed_path.stat().st_size >= said):
             time.sleep(0.001)
 

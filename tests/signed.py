@@ -1,4 +1,4 @@
-"""A record changed by somebody who means to deceive: with a fitting digest, so that it is refused for what it says."""
+"""A record that was forged: its digest fits, so that it can only be refused for what it says."""
 import json
 
 from celeba_nb.run import FILES, record_digest

@@ -1,4 +1,4 @@
-"""The study: what a picture, a table and a file say at their edges, how many runs fit, and who ends with whom."""
+"""The study: what a picture, a table and a file say at their edges, how many runs fit, and which processes end together."""
 import json
 import os
 import shutil
@@ -102,7 +102,7 @@ Parallel(2)(delayed(work)(os.getpid(), 600) for _ in range(2)) if sys.argv[1] ==
 
 @pytest.mark.parametrize("state", ["idle", "busy"])
 def test_workers_end_with_a_killed_study(state):
-    "Without their watch, idle ones stayed for 330 seconds, and busy ones for as long as we looked."
+    "Without their watch, idle workers stayed for 330 seconds, and busy ones for as long as we looked."
     parent = subprocess.Popen([sys.executable, "-c", PARENT, state], stdout=subprocess.PIPE, text=True)
     assert parent.stdout.readline() == "ready\n"
     time.sleep(1)
@@ -189,7 +189,7 @@ def test_each_image_is_decoded_once(plan, labels):
     caches = make_caches(labels, plan.values(), progress=False)
     assert list(caches) == [16] and set(caches[16].rows) == needed
     one_method = [recipe for (method, _), recipe in plan.items() if method == "LR 0.001"]
-    assert set(make_caches(labels, one_method, progress=False)[16].rows) == needed  # more methods need no more images
+    assert set(make_caches(labels, one_method, progress=False)[16].rows) == needed  # adding methods needs no more images
     two_sizes = make_caches(labels, [one_method[0], replace(one_method[0], size=8)], progress=False)
     assert [cache.size for cache in two_sizes.values()] == [16, 8] and make_caches(labels, [], False) == {}
 
@@ -225,9 +225,12 @@ def test_only_missing_runs_are_made(plan, labels, shelf):
 
 
 def test_two_at_once_give_the_same_bits(made, plan, labels, tmp_path):
-    with parallel_config(n_jobs=2):
-        both = make_runs({key: plan[key] for key in list(plan)[:2]}, labels, tmp_path, progress=False)
-    assert all(np.array_equal(both[key].predictions["test"], made.runs[key].predictions["test"]) for key in both)
+    two = list(plan)[:2]
+    more = {("more threads", seed): replace(plan[two[0]], threads=1 + cpu_count(), seed=seed) for seed in range(2)}
+    with parallel_config(n_jobs=2), pytest.warns(UserWarning) as said:
+        both = make_runs({key: plan[key] for key in two} | more, labels, tmp_path, progress=False)
+    assert all(np.array_equal(both[key].predictions["test"], made.runs[key].predictions["test"]) for key in two)
+    assert len([one for one in said if "threads are more than" in str(one.message)]) == 1  # said here, not by each worker
 
 
 def test_a_study_is_recipes_seeds_and_a_folder(made, recipes):
@@ -274,7 +277,7 @@ def test_all_runs_are_judged_on_the_same_images(made, labels):
 
 @pytest.fixture
 def three(tmp_path):
-    "Two runs of a method of the study, and one of another, made up."
+    "Two made-up runs of a method of the study, and one of a different method."
     study = Study({"LR 0.001": Recipe(lr=0.001), "mine": Recipe(lr=0.1, augment="celeba_nb.augment.random_flip")}, 2, tmp_path)
     study.kind = "CelebA"
     table = pd.DataFrame({"method": ["LR 0.001", "LR 0.001", "mine"], "test_accuracy": [0.80, 0.84, 0.90]})
@@ -343,7 +346,7 @@ def test_effects_and_files_of_a_study(made):
 
 
 def test_the_papers_results_are_only_shown_beside_those_of_its_faces(made):
-    "The drawn faces' tables and pictures have nothing of it; and the other way round."
+    "The drawn faces' tables and pictures show nothing of the real faces', and the other way round."
     assert made.kind == "drawn" and "paper_accuracy" not in made.table() and "study's" not in format_table(made.table())
     assert len(made.plot_outcome().lines) == 2 + 1
     made.kind = "CelebA"

@@ -10,11 +10,22 @@ import torch
 from scipy.special import expit
 
 from celeba_nb import photo, report
-from celeba_nb.answers import answer_metrics, calibrate, calibrated_net, compare_data, decide, describe_answers, photo_warning
+from celeba_nb.answers import (
+    answer_metrics,
+    calibrate,
+    calibrated_net,
+    compare_data,
+    decide,
+    describe_answers,
+    never_looking,
+    photo_warning,
+    with_thresholds,
+)
+from celeba_nb.core import TrainingError
 from celeba_nb.detection import centre_crop
 from celeba_nb.export import export_onnx
 from celeba_nb.files import read_celeba
-from celeba_nb.metrics import accuracy, balanced_accuracy, fit_temperature, log_loss
+from celeba_nb.metrics import accuracy, balanced_accuracy, fit_temperature, log_loss, majority_accuracy
 from celeba_nb.recipe import Recipe
 from celeba_nb.report import make_page
 from celeba_nb.run import load, run_id
@@ -61,6 +72,26 @@ def test_a_record_keeps_what_the_validation_images_chose(run, labels):
     assert half.thresholds is None and half.temperature == run.temperature
     assert half.metrics | {"seconds": 0} == run.metrics | {"seconds": 0}
     assert all((half.predictions[key] == array).all() for key, array in run.predictions.items())
+
+
+def test_thresholds_are_chosen_anew_without_training(run):
+    "From the stored answers of the validation images, to the same thresholds that a training gives."
+    half = with_thresholds(run, "half")
+    assert half.thresholds is None and with_thresholds(half, "balanced").thresholds == run.thresholds
+    assert with_thresholds(run, None) is run
+    with pytest.raises(TrainingError, match="there are no thresholds 'best': use half or balanced"):
+        with_thresholds(run, "best")
+
+
+def test_never_looking_is_one_number(run, labels):
+    "In `train`, `evaluate` and the report: the majority of the labels that the network learned from."
+    few = train(replace(SMALL, train_images=9, epochs=1), labels, progress=False)
+    own = evaluate(few, labels)["majority_accuracy"]
+    assert own == never_looking(few, labels) != never_looking(run, labels)
+    assert own == accuracy(report.find_baselines(few, labels).majority, few.predictions["test_truth"])
+    others = replace(labels, attributes=~labels.attributes)  # whose labels nobody has learned from
+    truth = others.attributes.to_numpy()
+    assert evaluate(few, others)["majority_accuracy"] == majority_accuracy(truth[:120], truth[200:])
 
 
 def test_thresholds_rename_only_runs_that_have_them():

@@ -53,14 +53,14 @@ def test_a_failing_program_is_named_with_the_last_line_that_it_printed(tmp_path,
 
 
 def family(megabytes, *children):
-    "A process with helpers, who have helpers."
+    "A process with helpers that have helpers."
     def all_of(recursive=False):
         return [*children, *(each for child in children for each in child.children(recursive) if recursive)]
     return SimpleNamespace(memory_full_info=lambda: SimpleNamespace(rss=megabytes * 1e6), children=all_of)
 
 
 def test_memory_of_a_family():
-    "Helpers of helpers count, too; who has ended holds nothing."
+    "Helpers of helpers count, too; a process that has ended holds nothing."
     assert memory_mb(family(100, family(10, family(1)), family(2))) == 113
     ended = psutil.Popen([sys.executable, "-c", ""])
     ended.wait()

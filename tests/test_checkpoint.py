@@ -51,7 +51,7 @@ def test_a_fresh_state_becomes_the_one_that_was_saved(state, tmp_path):
 
 
 def test_the_next_step_is_the_same(state, tmp_path):
-    "The moments are in the order of the weights' memory, or each weight would get another one's."
+    "The moments are in the order of the weights' memory, or each weight would get those of a different one."
     save_checkpoint(state, tmp_path / "a.safetensors", "a run")
     fresh, x = new_state(RECIPE, steps=3), torch.rand(8, 3, 16, 16).to(memory_format=torch.channels_last)
     load_checkpoint(fresh, tmp_path / "a.safetensors", "a run")

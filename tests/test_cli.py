@@ -144,9 +144,11 @@ def test_values_as_people_type_them(words, field, value, monkeypatch):
 def test_numbers_of_images_in_every_command(tmp_path):
     done = call("sketch", tmp_path / "faces", "--train-images", "1,0", "--valid-images", 1, "--test-images", "1")
     assert done.exit_code == 0 and len(read_celeba(tmp_path / "faces")) == 12
-    for words in (["sketch", tmp_path / "more", "--seed", "-1"], ["bench", "--size", "7"], ["study", "--seeds", "some"]):
+    for words in (["sketch", tmp_path / "more", "--seed", "-1"], ["bench", "--size", "7"], ["study", "--seeds", "some"],
+                  ["study", "--seeds", "1,001"], ["bench", "--repeats", "1" + "0" * 5000], ["bench", "--repeats", "0"],
+                  ["sketch", tmp_path / "more", "--train-images", "1000001"], ["bench", "--epochs", "²"]):
         done = call(*words)
-        assert done.exit_code == 2 and "is not a whole number of at least" in done.stderr, done.output
+        assert done.exit_code == 2 and re.search("is not a whole number from [01,8]+ to [0-9,]+[.]", done.stderr), done.output
 
 
 def commands():
@@ -287,6 +289,14 @@ def test_json_has_no_nan(tmp_path):
     table = pd.DataFrame({"method": ["a", "b"], "sd": [1 / 3, math.nan]})
     assert console.records(table)[1] == {"method": "b", "sd": None} and console.records(table.iloc[:0]) == []
     assert math.isclose(console.records(table)[0]["sd"], 1 / 3, rel_tol=1e-14)
+
+
+def test_thresholds_for_a_finished_network(faces, model, tmp_path):
+    done = call("evaluate", model, "--root", faces, "--thresholds", "balanced", "--json", tmp_path / "found.json")
+    assert done.exit_code == 0 and "accuracy at thresholds" in done.stdout, done.output
+    assert len(read_strictly(tmp_path / "found.json")["thresholds"]) == 40 and load(model).thresholds is None
+    refusal = call("evaluate", model, "--root", faces, "--thresholds", "best")
+    assert refusal.exit_code == 1 and refusal.stderr.startswith("Error: there are no thresholds 'best'")
 
 
 def test_mistakes_that_everybody_makes(faces, model, tmp_path):

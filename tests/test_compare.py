@@ -1,4 +1,4 @@
-"""Anybody's runs: `celeba_nb.verdict` and `celeba-nb verdict`, on tables whose truth is known."""
+"""Runs of any project: `celeba_nb.verdict` and `celeba-nb verdict`, on tables whose truth is known."""
 import json
 import warnings
 
@@ -45,7 +45,7 @@ def test_the_verdicts_are_true():
 
 
 def test_false_verdicts_are_rare():
-    "Of 200 families of three effects that are all nothing, or as large as the margin."
+    "Of 200 families of three effects that are all zero, or as large as the margin."
     rng = np.random.default_rng(1)
     nothing = [verdict(imagined(rng, (0, 0, 0, 0), seeds=8), margin=0.002).effects for _ in range(200)]
     assert np.mean([effects["verdict"].isin(["helps", "hurts"]).any() for effects in nothing]) <= 0.08
@@ -99,7 +99,7 @@ def test_runs_that_share_no_seed_are_independent():
 
 
 def test_false_verdicts_of_independent_runs_are_rare():
-    "Of 200 families of two effects that are nothing."
+    "Of 200 families of two effects that are zero."
     rng = np.random.default_rng(4)
     worlds = [imagined(rng, (0, 0, 0), seeds=18) for _ in range(200)]
     thirds = [runs[runs["seed"] % 3 == runs["method"].str[1].astype(int)] for runs in worlds]

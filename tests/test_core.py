@@ -1,4 +1,4 @@
-"""What every room stands on: errors that name a file, files written whole, one lock, one cache folder, one progress bar."""
+"""What every module needs: errors that name a file, files written whole, one lock, one cache folder, one progress bar."""
 import io
 import os
 import subprocess

@@ -125,7 +125,7 @@ def test_ahead_by_one(cache, monkeypatch):
 
 
 def test_ahead_stops_and_fails_as_usual(cache, monkeypatch):
-    "Whoever stops in the middle leaves no thread; an error comes where the batch would have."
+    "An iteration that stops in the middle leaves no thread; an error comes where the batch would have."
     threads = threading.active_count()
     for _ in ahead(Batches(cache, range(30), 4)):
         break

@@ -1,7 +1,7 @@
-"""Killed, interrupted, out of space, not allowed, damaged: a study goes on from there, to the same bits.
+"""Killed, interrupted, out of space, without permission, or damaged: a study goes on from there, to the same bits.
 
 The short version is part of `make test`; `make faults` (CELEBA_NB_FAULTS=full) kills and damages far more often, and prints
-the figures that stand in docs/faults.md.
+the figures of docs/faults.md.
 """
 import json
 import math
@@ -87,7 +87,7 @@ def result(folder):
 
 
 def check_what_is_there(folder):
-    "Nothing half made stands under a final name."
+    "Nothing incomplete has a final name."
     for name in records(folder):
         load(folder / "out" / name)
     for path in (folder / "cache" / "images").glob("*/*.images"):
@@ -142,7 +142,7 @@ class Attempts:
         return {"counted": self.folder / "trainings"}
 
     def stopped(self):
-        "After a stop: what was finished before is as it was, and nothing half made is there."
+        "After a stop: what was finished before is unchanged, and nothing incomplete is there."
         self.stops += 1
         assert self.kept.items() <= records(self.folder).items()
         check_what_is_there(self.folder)
@@ -339,7 +339,7 @@ def test_no_space_for_sketch_faces_and_json(place, figure):
 
 @pytest.mark.parametrize("closed", ["cache", "out", "json"])
 def test_not_allowed_to_write(closed, place, undisturbed, figure):
-    "In a folder that is read-only, as somebody whom that stops: root would be let through, so it gives that up."
+    "In a folder that is read-only: root may write there all the same, so it gives up that right."
     folder = new_folder(place, "closed")
     for name in ("out", "json"):
         (folder / name).mkdir()
@@ -470,7 +470,7 @@ def test_a_rate_that_is_none_is_refused(lr):
 @pytest.mark.parametrize("optimizer", ["Adam", "AdamW", "SGD"])
 @pytest.mark.parametrize("lr", [1e6, 1e30, 1e-300])
 def test_an_absurd_rate_gives_numbers_or_a_clear_error(lr, optimizer, labels):
-    "Never a record with numbers that are none."
+    "No record holds a loss that is not a number."
     try:
         run = train(tiny(lr=lr, optimizer=optimizer, epochs=3), labels, progress=False)
     except TrainingError as error:
@@ -492,7 +492,7 @@ def test_weights_spoilt_by_the_last_step_are_noticed(labels, monkeypatch):
 
 
 def with_labels(labels, change):
-    "The same images with other answers."
+    "The same images with different answers."
     attributes = labels.attributes.copy()
     change(attributes)
     return replace(labels, attributes=attributes)
@@ -549,7 +549,7 @@ def test_a_device_that_is_not_there(labels):
 
 
 def test_reproduce_in_another_process(place, undisturbed, figure):
-    "A record of one process is made again by another, bit for bit; one that says something else is found out."
+    "A record of one process is made again by another, bit for bit; a record that was changed is detected."
     folder = new_folder(place, "again")
     assert run(study_command(place, folder), folder)[0] == 0
     names = sorted(records(folder))[: times(1, 4)]
@@ -564,7 +564,7 @@ OLDER = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_E
 
 
 def test_another_processor(place, figure):
-    "The same recipe with the instructions of a processor of 2008, in place of another machine: how far apart are they?"
+    "The same recipe with the instructions of a processor of 2008, instead of on a different machine: how far apart are they?"
     folder = new_folder(place, "other")
     assert run([*train_command(place, folder), "--precision", "float32"], folder)[0] == 0  # bfloat16 rounds more
     asked = ["reproduce", folder / "out" / "model", "--root", place / "faces", "--json", folder / "told.json"]
@@ -578,7 +578,7 @@ def test_another_processor(place, figure):
 
 
 def test_another_number_of_threads(labels, figure):
-    "It is another run; the sums are done in another order, so the last digits differ, and no more than that."
+    "It is a different run; the sums are done in a different order, so the last digits differ, and no more than that."
     one, two = (train(tiny(threads=threads, epochs=3), labels, progress=False) for threads in (1, 2))
     found = differences(one, two)
     apart = max(found.get(f"predictions {key}", 0) for key in ("valid", "test", "test_mirrored"))
@@ -587,7 +587,7 @@ def test_another_number_of_threads(labels, figure):
 
 
 def test_threads_are_part_of_the_recipe(labels):
-    "Another number of threads is another run, with another name: it never answers for this one."
+    "A different number of threads is a different run, with its own name: it never takes the place of this one."
     one, two = (resolve(tiny(threads=threads), labels) for threads in (1, 2))
     assert run_id(one, labels.fingerprint) != run_id(two, labels.fingerprint)
 

@@ -74,7 +74,7 @@ def test_the_band_is_wide_where_there_are_no_points():
 
 
 def test_the_axis_names_the_measured_numbers():
-    "And how far the curve goes, but no powers of ten that nobody measured."
+    "And how far the curve goes, but no powers of ten that weren't measured."
     n = np.repeat([100, 300, 1000], 2)
     ax = plot_curve(pd.DataFrame({"labels": n, "error": power_law(n, 0.1, 1.4, 0.5)}), 162_770)
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["100", "300", "1,000", "162,770"]

@@ -75,7 +75,7 @@ def edit(root, name, change, encoding="utf-8"):
 
 
 def shuffle_columns(text):
-    "The attributes in another order, with 0 for no."
+    "The attributes in a different order, with 0 for no."
     count, *lines = text.splitlines()
     rows = [line.split() for line in lines]
     turned = [" ".join(rows[0][::-1])] + [" ".join([row[0], *row[:0:-1]]) for row in rows[1:]]
@@ -117,7 +117,7 @@ def test_csv_with_quotes_and_blanks(small, labels, tmp_path):
 
 @pytest.mark.parametrize("inside", ["img_align_celeba", "img_align_celeba/img_align_celeba"])
 def test_image_folder_given(inside, small, labels, tmp_path, monkeypatch):
-    "The folder of images stands for the one above, given whole or relative."
+    "The folder of images means the one above, given as an absolute or relative path."
     root = as_csv(small, tmp_path / "set")
     assert read_celeba(root / inside).fingerprint == labels.fingerprint
     monkeypatch.chdir(root / inside)
@@ -368,7 +368,7 @@ def test_labels(labels):
 
 
 def test_fingerprint(small, labels, tmp_path):
-    "Any change of names, labels, split or images shows; identities are no part of it."
+    "The fingerprint shows any change of names, labels, split or images; identities are no part of it."
     changes = {
         "label": lambda r: edit(r, ATTR, line(9, lambda t: t.replace(" -1", " 1", 1))),
         "split": lambda r: edit(r, PART, line(4, lambda t: t[:-1] + "1")),

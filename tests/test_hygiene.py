@@ -257,7 +257,7 @@ def test_no_trace_of_a_machine():
 
 
 def test_no_large_files_and_no_images_of_faces():
-    "Outside the notebooks' outputs the only images are README's, the drawings, and the drawn faces of tests/test_sketch.py."
+    "Outside the notebooks' outputs the only images are README's, the drawings, and the drawn faces of the demo and of a test."
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for path in project_files():
         name = path.relative_to(ROOT).as_posix()
@@ -273,7 +273,8 @@ def test_no_large_files_and_no_images_of_faces():
             continue
         assert path.suffix not in {".pt", ".pth", ".pkl", ".npy", ".npz", ".safetensors", ".zip", ".parquet"}, name
         if path.suffix.lower() in {".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".svg"}:
-            known = name == "tests/sketch_faces.png" or path.parent == FOLDER
+            of_demo = re.fullmatch(r"docs/(demo(_heaps)?\.png|_static/demo/person_\d+\.webp)", name)  # python -m tools.demo
+            known = name == "tests/sketch_faces.png" or path.parent == FOLDER or of_demo
             assert known or name in readme, f"{name}: README does not show it"
 
 

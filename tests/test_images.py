@@ -80,7 +80,7 @@ BROKEN = {"empty": lambda b: b"", "truncated": lambda b: b[: len(b) // 2], "last
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("kind", BROKEN)
 def test_broken_image(kind, layout, small, tmp_path):
-    "A broken image is named, whatever it lies in, and no file is left."
+    "A broken image is named, wherever it is stored, and no file is left."
     root = as_text(small, tmp_path / "text")
     path = root / "img_align_celeba" / "000004.jpg"
     path.write_bytes(BROKEN[kind](path.read_bytes()))
@@ -211,7 +211,7 @@ def test_what_is_no_photo_is_called_what_it_is(data, said):
 
 @pytest.mark.parametrize("tags", [{50706: b"\1\4\0\0"}, {254: 1}])
 def test_the_preview_in_a_raw_file_is_not_the_photo(tags):
-    "As DNG, NEF and ARW files begin."
+    "The first bytes of DNG, NEF and ARW files."
     info = TiffImagePlugin.ImageFileDirectory_v2()
     for tag, value in tags.items():
         info[tag] = value
@@ -243,7 +243,7 @@ def test_every_kind_of_picture_becomes_rgb(mode):
 
 
 def claiming(jpeg, width, height):
-    "A JPEG whose frame says another size."
+    "A JPEG whose header claims a different size."
     at = jpeg.index(b"\xff\xc0") + 5
     return jpeg[:at] + height.to_bytes(2) + width.to_bytes(2) + jpeg[at + 4 :]
 
@@ -308,7 +308,7 @@ def test_cache_grows(labels, cache, tmp_path):
 
 
 def test_cache_is_found_again(labels, tmp_path, monkeypatch):
-    "What is there is not decoded again; another size, other images, another way of decoding or resizing are."
+    "What is there is not decoded again; a different size, other images, and a different way of decoding or resizing are."
     make = partial(ImageCache, folder=tmp_path, progress=False)
     make(labels, 16)
     with monkeypatch.context() as patched:
@@ -438,7 +438,7 @@ def go(*processes):
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_interrupted_build(end, small, labels, cache, tmp_path):
-    "Killed or interrupted in the middle: what was there stays, nothing half made counts, and the next build sweeps up."
+    "Killed or interrupted in the middle: what was there stays, nothing incomplete counts, and the next build removes it."
     ImageCache(labels, 16, range(10), tmp_path, progress=False)
     process = build(tmp_path, small, 0.2, 0, 50)
     go(process)

@@ -86,6 +86,13 @@ def test_a_sampled_run_resumes_to_the_same_bits(labels, tmp_path):
     assert differences(resumed, train(SMALL, labels, progress=False)) != {}
 
 
+def test_the_sampler_is_asked_once(labels, monkeypatch):
+    asked = []
+    monkeypatch.setattr("celeba_nb.imbalance.rare_answers", lambda y: asked.append(len(y)) or torch.ones(len(y)))
+    train(SAMPLED, labels, progress=False)
+    assert asked == [48]
+
+
 def test_a_run_without_a_sampler_keeps_its_id():
     assert run_id(Recipe(), "data") == run_id(Recipe(sampler=None, sampler_args={}), "data") != run_id(SAMPLED, "data")
 

@@ -2,7 +2,8 @@
 import pytest
 
 from tools.browser import MISSING
-from tools.figures import lessons, over
+from tools.figures import first_success, lessons, over
+from tools.notebooks import ROOT, read
 
 
 @pytest.mark.skipif(bool(MISSING), reason=MISSING)  # screens are measured in a browser
@@ -13,3 +14,7 @@ def test_limits():
 def test_the_lessons_up_to_the_ablation_fit_into_an_evening():
     first = [row for name, row, _ in lessons() if name < "06"]
     assert sum(row["cells"] for row in first) <= 700 and sum(row["words"] for row in first) <= 16_000
+
+
+def test_the_tour_succeeds_within_ten_minutes():
+    assert first_success(read(ROOT / "nbs" / "00_tour.ipynb")) < 10

@@ -29,7 +29,7 @@ CAME = RNG.random(20_000) < CHANCE
 
 @pytest.fixture(scope="module")
 def labels():
-    "The labels of drawn faces that nobody draws."
+    "The labels of faces that are planned but not drawn."
     with patch("celeba_nb.sketch.draw_all", lambda faces: [b""] * len(faces)):
         return label_faces(plan_faces(COUNTS), COUNTS)
 
@@ -99,7 +99,7 @@ def test_equal_recall_costs_accuracy(recall):
 
 def test_temperature_of_a_boastful_network():
     assert abs(fit_temperature(rescale(CHANCE[:, None], 1 / 3), CAME[:, None]) - 3) < 0.1
-    assert abs(fit_temperature(CHANCE[:, None], CAME[:, None]) - 1) < 0.05  # honesty needs no mending
+    assert abs(fit_temperature(CHANCE[:, None], CAME[:, None]) - 1) < 0.05  # calibrated probabilities need no change
     assert np.allclose(rescale(CHANCE, 1.0), CHANCE, atol=1e-6)
 
 

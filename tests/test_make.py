@@ -84,7 +84,7 @@ def test_nothing_to_set_up_the_second_time(tree, target):
 @pytest.mark.parametrize("target", ["study", "lab", "docs", "bench"])
 @pytest.mark.parametrize("name", ["copy", "a copy"])
 def test_a_checkout_that_was_copied_or_moved(tree, tmp_path_factory, target, name):
-    "Its .venv holds programs that would run the code of the other place, or that are not found."
+    "A .venv that was copied or moved holds programs that would run the code of the old place, or that are not found."
     def stamp(place):
         (place / ".venv").mkdir(exist_ok=True)
         for stamp in ("ready", "ready-dev", "ready-docs", "ready-bench"):

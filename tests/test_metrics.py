@@ -261,7 +261,7 @@ def intervals(shared, tries, rng):
 
 
 def test_coverage():
-    "Drawing identities keeps its promise of 95%; drawing images doesn't, unless each image is on its own."
+    "Drawing identities keeps its promise of 95%; drawing images doesn't, unless identities make no difference."
     rng = np.random.default_rng(0)
     found = intervals(shared=0.3, tries=150, rng=rng)
     caught = (found[..., 0] <= 0.84) & (0.84 <= found[..., 1])

@@ -78,7 +78,7 @@ def test_names_defined_and_used():
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_an_open_gap_stops_nobody(name):
-    "Whoever leaves an exercise out can go on: no later cell but its check uses what the gap defines."
+    "You can leave an exercise out: no later cell but its check uses what the gap defines."
     cells = read(NOTEBOOKS[name])["cells"]
     for exercise in exercises(read(NOTEBOOKS[name])):
         made = names_defined(source(cells[exercise.gap]))

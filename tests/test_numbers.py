@@ -19,7 +19,7 @@ def test_a_number_needs_an_output_that_shows_it(text, values, wrong):
 
 
 def test_a_changed_page_is_seen(monkeypatch):
-    "A number that nobody made, and one that a claim says otherwise."
+    "A number that nothing gives, and one that a claim gives differently."
     pages = [("README", "| flip | +0.31 |", []), ("07", "It is 0.25.", [0.25])]
     monkeypatch.setattr(numbers, "pages", lambda: pages)
     monkeypatch.setattr(numbers, "stale_effects", lambda: [])

@@ -1,13 +1,16 @@
 """Data as people have them: a table of one's own, other copies of CelebA, faults that would otherwise pass in silence."""
 import json
 import os
+import re
 import resource
 import shutil
+import struct
 import subprocess
 import sys
 import warnings
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,7 +23,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import celeba_nb
-from celeba_nb import cli, images, sources
+from celeba_nb import cli, console, images, sources
 from celeba_nb.console import open_labels
 from celeba_nb.core import ATTRIBUTES, DataError, TrainingError
 from celeba_nb.data import draw_rows
@@ -706,8 +709,27 @@ def test_parquet_that_unfolds(tmp_path, figure):
         assert answer in bounded(tmp_path / str(rows), figure)
 
 
+@pytest.mark.parametrize("size, large", [(46 + 6, True), (300, True), (46 + 6, False)])
+def test_a_zip_with_millions_of_members(size, large, own, monkeypatch):
+    "Its directory is counted before an object is made of each; without objects, so are long names."
+    monkeypatch.setattr(sources, "MOST_IMAGES", 1000)
+    member = struct.pack("<4s4B4HL2L5H2L", b"PK\1\2", 20, 3, 20, 0, 0, 0, 0, 33, 0, 0, 0, 6, size - 52, 0, 0, 0, 0, 0)
+    directory = b"".join(member + b"%06d" % i + bytes(size - 52) for i in range(1001))
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1001, 1001, len(directory), 0, 0)
+    if large:  # as archives with more than 65,535 members have it
+        end = (struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 7, 7, len(directory), 0)
+               + struct.pack("<4sLQL", b"PK\6\7", 0, len(directory), 1)
+               + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, *[65535] * 2, *[2**32 - 1] * 2, 0))
+    path = own / "img_align_celeba.zip"
+    path.write_bytes(directory + end)
+    monkeypatch.setattr(zipfile, "ZipFile", lambda path: pytest.fail("an object is made of each member"))
+    assert re.search("img_align_celeba.zip: 1,[05]01 images, more than the 1,000", refused(sources.Zip, path))
+
+
 def test_no_traceback_for_a_home_that_is_not_there():
-    assert "no such home folder" in refused(read_faces, "~nobody-has-this-name/x")
+    assert "no home folder for ~" in refused(read_faces, "~nobody-has-this-name/x")
+    assert "no home folder for ~" in refused(read_faces, ".", "~nobody-has-this-name/labels.csv")
+    assert "no home folder for ~" in refused(console.find_data, None, Path("~nobody-has-this-name/labels.csv"))
 
 
 def test_data_errors_only(own):

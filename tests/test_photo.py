@@ -43,7 +43,7 @@ from celeba_nb.files import read_celeba
 from celeba_nb.images import FORMATS, LARGEST_IMAGE, LARGEST_SIDE, open_photo
 from celeba_nb.photo import FRAME_POINTS, find_faces, find_photos, fit_similarity, predict_images, predict_photo
 from celeba_nb.recipe import Recipe
-from celeba_nb.run import load
+from celeba_nb.run import Run, load
 from celeba_nb.training import train
 from tools.notebooks import ROOT, code_cell, read, solved, write
 
@@ -85,7 +85,7 @@ def save_as(image, path, **options):
 
 
 def odd_photos(photo, folder):
-    "The same photo in many guises."
+    "The same photo as files of many kinds."
     image = Image.fromarray(photo)
     exif = Image.Exif()
     exif[0x0112] = 8
@@ -189,7 +189,7 @@ def test_a_bar_for_several_photos(model, tmp_path, monkeypatch):
 
 
 def test_out_of_memory_costs_one_photo(model, tmp_path, monkeypatch):
-    "So does an error of dlib or PyTorch; the next one is asked."
+    "So does an error of dlib or PyTorch; the next photo is still read."
     outcomes = [MemoryError(), RuntimeError("bad allocation"), None]
 
     def fail_twice(photo):
@@ -208,9 +208,18 @@ def test_out_of_memory_costs_one_photo(model, tmp_path, monkeypatch):
 def test_an_answer_has_the_attributes_of_the_run(monkeypatch):
     "Its own ones, whatever they are called."
     table = pd.DataFrame([[1, 2, 3, 4, "HOG", 0.25, 0.75]], columns=["left", "top", "right", "bottom", "way", "left", "Tall"])
-    monkeypatch.setattr("celeba_nb.photo.predict_photo", lambda path, run: table)
-    (face,) = cli.photo_answer("a.jpg", SimpleNamespace(attributes=("left", "Tall"), thresholds=None))["faces"]
+    monkeypatch.setattr("celeba_nb.photo.predict_photo", lambda path, run, net: table)
+    (face,) = cli.photo_answer("a.jpg", SimpleNamespace(attributes=("left", "Tall"), thresholds=None), None)["faces"]
     assert face["probabilities"] == {"left": 0.25, "Tall": 0.75} and face["box"] == [1, 2, 3, 4] and face["yes"] == ["Tall"]
+
+
+def test_one_network_answers_about_all_photos(model, tmp_path, monkeypatch):
+    "It takes half a second to build."
+    built = []
+    monkeypatch.setattr("celeba_nb.photo.find_faces", lambda photo: [centre_crop(photo)])
+    monkeypatch.setattr(Run, "net", lambda run, device="cpu", net=Run.net: built.append(device) or net(run, device))
+    files = [save_as(Image.new("RGB", (300, 200), "teal"), tmp_path / f"{number}.png") for number in range(3)]
+    assert ask(model, *files).exit_code == 0 and built == ["cpu"]
 
 
 def crowd(face, number, columns):
@@ -276,7 +285,7 @@ def test_heic_without_the_plugin_says_what_to_install(photo, monkeypatch):
 
 @needs_dlib
 def test_fifty_megapixels(face):
-    "Found in a small copy, cut out of the large photo: the face is as sharp as the photo has it."
+    "Found in a small copy, cut out of the large photo: the face is as sharp as in the photo."
     large = np.full((5774, 8660, 3), 120, np.uint8)  # 50 million pixels
     side = 2600
     large[1500 : 1500 + side, 3000 : 3000 + side] = put_face(face, Similarity(10, 400 + 200j), np.array([120] * 3), side)
@@ -320,7 +329,7 @@ def refuse_all(folder):
 
     used = int(open("/proc/self/statm").read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), used + (1 << 30)))
-    for name, said in [("pipe", "a device or a pipe"), ("/dev/zero", "a device or a pipe"), ("holes.jpg", "2,147,483,648 bytes"),
+    for name, said in [("pipe", "not a regular file"), ("/dev/zero", "not a regular file"), ("holes.jpg", "2,147,483,648 bytes"),
                        ("long.png", "a side has at most"), ("longer.png", "pixels, and"), ("sub", "a folder without pictures"),
                        ("http://example.org/a.jpg", "an address on the web"), ("link.jpg", "no such file")]:
         name = name if name.startswith("http") else str(folder / name)
@@ -479,7 +488,7 @@ def test_predict_photo(photo, model, tmp_path):
     assert list(table.columns) == ["left", "top", "right", "bottom", "way", *ATTRIBUTES]
     assert table[list(ATTRIBUTES)].to_numpy().min() >= 0 and table[list(ATTRIBUTES)].to_numpy().max() <= 1
     assert len(table) == 1 and predict_photo(path.read_bytes(), load(model)).equals(table)
-    assert len(predict_photo(as_png(np.full((200, 200, 3), 128, np.uint8)), load(model))) == 0  # nobody there
+    assert len(predict_photo(as_png(np.full((200, 200, 3), 128, np.uint8)), load(model))) == 0  # no face there
 
 
 def copy_of(model, folder):

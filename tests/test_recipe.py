@@ -168,7 +168,7 @@ def test_arguments_of_own_code_are_its_own_business():
     assert own_modules(nested) == ["mylab"]
 
 
-# Names of old.
+# Old names.
 
 
 def test_old_names_are_read():

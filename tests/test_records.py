@@ -1,4 +1,4 @@
-"""Records: what a run's folder holds, which are read, which are damaged, and which are somebody else's."""
+"""Records: what a run's folder holds, which are read, which are damaged, and which come from elsewhere."""
 import errno
 import json
 import os
@@ -52,7 +52,7 @@ def copy(made, tmp_path):
 
 
 def change(folder, **entries):
-    "Other entries in a record's recipe.json, with a fitting digest, as somebody would write who means it."
+    "Other entries in a record's recipe.json, with a fitting digest, as a forger would write them."
     about = json.loads((folder / "recipe.json").read_text()) | entries
     about["digest"] = record_digest(folder, about)
     (folder / "recipe.json").write_text(json.dumps(about))
@@ -93,7 +93,7 @@ def test_any_number_of_attributes(tmp_path):
     again = load(tmp_path / "run")
     assert (again.attributes, again.kind, again.temperature) == (("A", "B", "C"), "own", 1.5)
     assert again.thresholds == [0.1, 0.5, 0.9] and again.net()(torch.zeros(2, 3, 16, 16)).shape == (2, 3)
-    change(tmp_path / "run", attributes=["A", "B"])  # now its predictions are about another number
+    change(tmp_path / "run", attributes=["A", "B"])  # now its predictions are about a different number
     with pytest.raises(DamagedError, match=r"expected floats of the shape \(4, 2\)"):
         load(tmp_path / "run")
 
@@ -390,7 +390,7 @@ def test_an_empty_folder_is_used(made, labels, tmp_path):
 
 
 def test_training_leaves_the_process_as_it_is(labels, tmp_path, monkeypatch):
-    "The allocator belongs to whoever owns the process; a study's worker is ours."
+    "The owner of the process chooses the allocator; a study's worker is our own process."
     asked = []
     monkeypatch.setattr(core, "_call_libc", lambda function, *_: asked.append(function))
     train(Recipe(**SMALL), labels, progress=False)
@@ -416,7 +416,7 @@ def test_a_study_reads_predictions_when_they_are_asked_for(made, tmp_path):
 
 @pytest.fixture
 def untrained(monkeypatch):
-    "Whoever begins the work, fails."
+    "Fails if the work begins."
     monkeypatch.setattr(training, "new_state", refuse(AssertionError("the work has begun")))
 
 
@@ -464,7 +464,7 @@ def test_a_folder_that_cannot_be_replaced_is_filled(made, tmp_path, monkeypatch)
     assert sorted(os.listdir(tmp_path)) == ["beside", "mounted", "replaced"]
 
 
-# ---- another command for a run that was begun
+# ---- a different command for a run that was begun
 
 
 def stop(state):
@@ -495,7 +495,7 @@ def test_it_says_which_choice_differs(made, labels, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("finished", [True, False])
 def test_auto_is_what_the_run_was_begun_with(finished, made, labels, tmp_path, monkeypatch):
-    "The same command on another node goes on, whatever that node would choose."
+    "The same command on a different node goes on, whatever that node would choose."
     folder = tmp_path / "run"
     if finished:
         shutil.copytree(made.folder, folder)
@@ -507,6 +507,22 @@ def test_auto_is_what_the_run_was_begun_with(finished, made, labels, tmp_path, m
     auto = Recipe(**SMALL | dict.fromkeys(("device", "precision", "memory_format", "threads"), "auto"))
     again = train(auto, labels, folder, progress=False)
     assert again.id == made.run.id and np.array_equal(again.predictions["test"], made.run.predictions["test"])
+
+
+def test_a_study_keeps_what_the_first_machine_chose(labels, tmp_path, monkeypatch):
+    "Its runs are not made again on a node that would choose otherwise, and new ones are made like them."
+    auto = {"a": Recipe(**SMALL | dict.fromkeys(("precision", "memory_format", "threads"), "auto"))}
+    monkeypatch.setattr(run, "best_memory_format", lambda device: "contiguous")
+    monkeypatch.setattr(run, "best_precision", lambda device: "float32")
+    first = Study(auto, 1, tmp_path).run(labels, progress=False)
+    monkeypatch.setattr(run, "best_memory_format", lambda device: "channels_last")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "recipe.json").write_text("{}")  # not of this study
+    again = Study(auto, 2, tmp_path).run(labels, progress=False)
+    assert again.runs["a", 0].id == first.runs["a", 0].id and len(list(tmp_path.iterdir())) == 3
+    assert again.runs["a", 1].recipe.memory_format == "contiguous"
+    other = Study({"a": replace(auto["a"], lr=0.5)}, 1, tmp_path).run(labels, progress=False)
+    assert other.runs["a", 0].recipe.memory_format == "channels_last"  # another study in the same folder
 
 
 def test_more_threads_than_cores(made, labels, tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from celeba_nb import cli, metrics
-from celeba_nb.core import TrainingError
+from celeba_nb.core import DataError, TrainingError
 from celeba_nb.files import read_celeba
 from celeba_nb.recipe import Recipe
 from celeba_nb.report import (
@@ -253,6 +253,15 @@ def test_tables_agree_with_the_metrics(model):
         overall = group_report(run, known, attribute)["overall"]
         member, right = y[:, labels.attributes.columns.get_loc(attribute)], metrics.image_accuracy(p, y)
         assert np.allclose(overall[["first", "second"]].astype(float), [right[~member].mean(), right[member].mean()])
+
+
+def test_rows_that_the_data_do_not_have(model):
+    "Of a record that was changed on purpose, with a fitting digest."
+    run, labels = load(model), read_celeba(model.parent / "faces")
+    for row in (2**62, -1):
+        wrong = replace(run, predictions=run.predictions | {"test_rows": np.full_like(run.predictions["test_rows"], row)})
+        with pytest.raises(DataError, match="there is no row"):
+            find_baselines(wrong, labels)
 
 
 def test_metric_intervals_resample_groups():

@@ -143,7 +143,7 @@ def test_a_table_that_contradicts_itself_is_not_read(table, change):
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
 def test_committed_tables_hold_counts_and_no_images(path):
-    "What looks like a blob is a small number for each test image, which has the mean that stands beside it."
+    "What looks like a blob is a small number for each test image, which has the mean that is beside it."
     table, text = ResultsTable(path), pd.read_csv(path, dtype=str)
     long = {column for column in text if text[column].str.len().max() > 60}
     assert long == {"right", "groups"} and text["groups"].notna().sum() == 1

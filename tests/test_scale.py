@@ -144,7 +144,7 @@ def test_a_killed_worker_costs_its_run_only(faces, tmp_path):
         with parallel_config(backend="dask"):
             there = Study(recipes, 2, tmp_path / "there").run(labels, progress=False)
         killer.join(10)
-        assert set(client.run(os.getpid).values()) != set(pids)  # it was killed, and another has come
+        assert set(client.run(os.getpid).values()) != set(pids)  # it was killed, and a new one has started
     assert here.table().equals(there.table()) and here.effects().equals(there.effects())
     assert kept and kept.items() <= finished(tmp_path / "there").items()  # what was finished was not made again
 

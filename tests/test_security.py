@@ -38,7 +38,7 @@ RUNS_CODE = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "j
 BUILT_IN = {"eval", "exec", "compile", "__import__"}
 
 
-# ---- what stands in the sources
+# ---- what is in the sources
 
 
 def loads_code(tree):
@@ -79,7 +79,7 @@ def test_the_search_finds(text):
 
 
 def test_bandits_rules():
-    "Ruff's S rules are bandit's; what is allowed stands here, with the reason."
+    "Ruff's S rules are bandit's; what is allowed is here, with the reason."
     allowed = {("S310", "data.py"),  # urlopen: only of addresses that begin with https://, or with what the user gave
                ("S704", "report.py")}  # Markup: of what a template has escaped, and of a line without a value
     command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--select", "S", "--output-format", "json"]
@@ -104,7 +104,7 @@ class Bomb:
 
 @pytest.fixture
 def mark(tmp_path):
-    "A file that must not come to be."
+    "A file that must never be made."
     yield tmp_path / "it ran"
     assert not (tmp_path / "it ran").exists()
 

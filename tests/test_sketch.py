@@ -1,4 +1,4 @@
-"""Drawn faces: what must hold for every face, whoever it is."""
+"""Drawn faces: what must hold for every face."""
 import io
 from pathlib import Path
 

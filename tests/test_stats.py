@@ -35,7 +35,7 @@ EFFECTS = {"flip": (-0.5, 0.5, -0.5, 0.5), "lower rate": (-0.5, -0.5, 0.5, 0.5),
 
 
 def made_up(images, identities, seed=0):
-    "Accuracies of 4 methods × 8 seeds × images, in fortieths, and who is on the images (None: everybody else)."
+    "Accuracies of 4 methods × 8 seeds × images, in fortieths, and which identity is on each image (None: each has its own)."
     rng = np.random.default_rng(seed)
     groups = np.arange(images) if identities is None else rng.integers(identities, size=images)
     return rng.binomial(40, 0.85, (4, 8, images)) / 40, groups
@@ -110,7 +110,7 @@ def test_blocks_are_the_draws_of_one_call():
 
 
 def test_many_things_are_drawn_with_the_same_chance():
-    "Above MANY another stream is used; its spread is that of the first: the number of a thing has the variance 1 - 1/n."
+    "Above MANY a different stream is used; its spread is that of the first: the number of a thing has the variance 1 - 1/n."
     counts = bootstrap_counts(np.random.default_rng(0), MANY + 1, 200)
     assert abs(counts.var() - 1) < 0.01 and abs((counts == 0).mean() - np.exp(-1)) < 0.002
 

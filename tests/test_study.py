@@ -1,4 +1,4 @@
-"""A study that is killed, and started again, gives the table of an undisturbed one, and repeats no finished run."""
+"""A study that is killed and started again gives the table of an undisturbed one, and repeats no finished run."""
 import json
 import signal
 import subprocess
@@ -43,7 +43,7 @@ def wait_for_runs(process, folder, number):
 
 @pytest.fixture(scope="module")
 def whole(faces, tmp_path_factory):
-    "What the study says when nobody disturbs it."
+    "What the undisturbed study prints."
     return finish(faces, tmp_path_factory.mktemp("undisturbed") / "whole")
 
 

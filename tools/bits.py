@@ -7,7 +7,7 @@
 
 Both must be made on one machine, with as many threads (set OMP_NUM_THREADS=1). `make` draws its sketch faces once, into
 the folder that --faces names, and takes some minutes. For each variant, the weights (in the order of the state_dict, and as
-a set, since a key may get another name), the predictions and the history are hashed; `compare` names what differs, and
+a set, since a key may get a new name), the predictions and the history are hashed; `compare` names what differs, and
 exits with 1 then. Some variants are also stopped in the middle and resumed.
 """
 import argparse

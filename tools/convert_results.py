@@ -5,7 +5,7 @@
 Before, a table was a CSV file and an .npz file, and a row had no run id and no precision. Both follow from the recipe, if it is
 still what the row was made by: all rows come from an AMD EPYC without bfloat16 in hardware, where it is fourteen times slower,
 and the rule of that time took the faster precision. The curve was made before recipes had `valid_every`, which changes no bit
-of a result. Rows of recipes that are gone get "unknown". An id names recipe and data; another processor gives other bits.
+of a result. Rows of recipes that are gone get "unknown". An id names recipe and data; a different processor gives different bits.
 """
 from dataclasses import replace
 

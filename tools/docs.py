@@ -1,30 +1,24 @@
-"""Lay out the site's pages from the notebooks, with nbdev's own processing, and let Sphinx build them (make docs).
+"""Lay out the site's pages from the notebooks, and let Sphinx build them (make docs).
 
-nbdev's `proc_nbs` adds the documentation of each exported name and the links to it, in the dialect of Quarto. Here this
-becomes the dialect of Sphinx and MyST. No cell is run.
+The notebooks are in the dialect of nbdev and Quarto; here it becomes that of Sphinx and MyST. No cell is run. The names of
+the package have pages of their own, which autodoc makes with the help of tools/api.py.
 """
 import argparse
 import ast
 import base64
-import functools
-import importlib
-import inspect
-import os
 import re
 import shutil
 import sys
 import time
-from dataclasses import is_dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 from tools.drawings import FOLDER as DRAWINGS
 from tools.notebooks import (
     BRANCH,
     PACKAGE,
-    PYPROJECT,
     REPOSITORY,
     ROOT,
+    code,
     is_internal,
     module_of,
     name_of,
@@ -34,138 +28,11 @@ from tools.notebooks import (
     source,
     write,
 )
+from tools.runtime import fetch
 
 BUILD = ROOT / "docs" / "_build"
-SITE = PYPROJECT["project"]["urls"]["Documentation"]
 DIRECTIVE = re.compile(r"^#\| *([\w-]+)(?:: *| +|$)(.*)\n?", re.M)
-EMPTY = inspect.Parameter.empty
-BESIDE = ["docs/glossary", "docs/teaching", "docs/promises", "docs/faults", "CONTRIBUTING", "CHANGELOG"]  # as in the repository
-TABLE = "| parameter | what it is |\n| --- | --- |\n"
-
-
-# Before nbdev: the source of every exported cell is to be shown, and nothing to be run (names are documented below).
-
-
-def prepared(nb):
-    "A notebook that nbdev neither runs nor shortens."
-    for cell in nb["cells"]:
-        shown = re.sub(r"^#\| *exporti\n", "", source(cell), flags=re.M)  # exported, but not public: shown like other code
-        cell["source"] = re.sub(r"^#\| *export$", "#| exports", shown, flags=re.M)
-    nb["cells"][0]["source"] += "\n- skip_showdoc: true"
-    return nb
-
-
-def process(stage):
-    "What nbdev makes of the notebooks: (path of the notebook, notebook with documentation and links)."
-    from nbdev.serve import proc_nbs
-
-    (stage / "nbs" / "internals").mkdir(parents=True, exist_ok=True)
-    shutil.copy2(ROOT / "pyproject.toml", stage)
-    copies = {stage / "nbs" / f"{name_of(path)}.ipynb": path for path in notebooks()}
-    for old in {*notebooks(stage)} - {*copies}:
-        old.unlink()
-    for copy, path in copies.items():
-        write(prepared(read(path)), copy)
-        os.utime(copy, (path.stat().st_mtime,) * 2)  # nbdev does again only what has changed
-    done = proc_nbs(str(stage / "nbs"))
-    return [(path, read(done / f"{name_of(path)}.ipynb")) for path in notebooks()]
-
-
-# Documentation of a name, for Sphinx's Python domain: it is then in the index, the search and the links.
-
-
-def parameters(thing):
-    "A function's or class's parameters as docments finds them, with inherited fields and the help of options and fields."
-    from fastcore.docments import ann_parts, docments
-
-    found = docments(thing, full=True, args_kwargs=True)
-    for base in inspect.getmro(thing)[1:-1] if inspect.isclass(thing) else ():
-        for name, inherited in (docments(base, full=True) if is_dataclass(base) else {}).items():
-            if name in found and not found[name].docment:
-                found[name] = inherited
-    fields = getattr(thing, "__pydantic_fields__", {})
-    for name, entry in found.items():
-        helps = [part.help for part in ann_parts(entry.anno)[1] if getattr(part, "help", None)]
-        helps += [fields[name].description] if name in fields else []
-        entry.anno, entry.docment = ann_parts(entry.anno)[0], entry.docment or " ".join(helps)
-        entry.anno = SimpleNamespace(__name__=entry.anno) if isinstance(entry.anno, str) else entry.anno
-    return {name: entry for name, entry in found.items() if name != "self"}
-
-
-def shown(value):
-    "A type by its name, an object by its class, a text as it stands: as one writes it after `:` or `=`."
-    if isinstance(value, str):
-        return repr(value)
-    text = getattr(value, "__name__", None) or str(value)
-    text = re.sub(r"<(?:[\w.]+\.)?(\w+) object at 0x\w+>", r"\1()", text).replace("<factory>", "{}")
-    return re.sub(r"\b(?:\w+\.)+(?=[A-Z])", "", text)
-
-
-def table(thing):
-    "The parameters of a function or class, with what it gives back, as a table; nothing where there are none."
-    if inspect.isclass(thing) and issubclass(thing, Exception):
-        return ""
-    rows = []
-    for name, entry in parameters(thing).items():
-        given = [f": {shown(entry.anno)}", f" = {shown(entry.default)}"]
-        text = name + "".join(part for part, value in zip(given, (entry.anno, entry.default)) if value is not EMPTY)
-        if name == "return":
-            if inspect.isclass(thing) or entry.anno in (EMPTY, None) and not entry.docment:
-                continue
-            text = f"-> {shown(entry.anno)}" if entry.anno is not EMPTY else "->"
-        rows.append([f"`{text}`", (entry.docment or "").replace("\n", " ")])
-    escaped = ["| " + " | ".join(part.replace("|", r"\|") for part in row) + " |" for row in rows]
-    return TABLE + "\n".join(escaped) if rows else ""
-
-
-def signature(thing):
-    "A function's parameters by name; types and defaults stand in the table."
-    if inspect.isclass(thing) and issubclass(thing, Exception):
-        return ""
-    names = [str(p.replace(annotation=p.empty, default=p.empty)) for p in inspect.signature(thing).parameters.values()]
-    return f"({', '.join(name for name in names if name != 'self')})"
-
-
-def methods(cls):
-    "The public methods and properties that a class defines itself."
-    return {name: member for name, member in vars(cls).items() if not name.startswith("_") and (
-        inspect.isfunction(member) or isinstance(member, (property, classmethod, staticmethod))
-        or hasattr(member, "func"))}
-
-
-def directive(kind, head, options, body, level=0):
-    "A directive of MyST; the fence is longer the further out it stands."
-    fence = "`" * (5 - level)
-    return "\n".join([f"{fence}{{py:{kind}}} {head}", *options, "", body.strip(), fence])
-
-
-def document(thing, module, name, level=0, kind=None):
-    "The documentation of one public name, and of what it defines in turn."
-    options = [] if level else [f":module: {module}"]
-    function = getattr(thing, "func", None) or getattr(thing, "fget", None) or getattr(thing, "__func__", thing)
-    text = inspect.getdoc(function) or ""
-    if kind == "property":
-        return directive(kind, name, options, text, level)
-    body = [text, table(function)]
-    if inspect.isclass(thing):
-        body += [document(member, module, method, 1, kind_of(member)) for method, member in methods(thing).items()]
-    kind = kind or ("class" if inspect.isclass(thing) else "function")
-    return directive(kind, name + signature(function), options, "\n\n".join(filter(None, body)), level)
-
-
-def constants(text):
-    "The public names that a cell gives a value, as in SIZE = (178, 218)."
-    targets = [target for node in ast.parse(text).body if isinstance(node, ast.Assign) for target in node.targets]
-    names = [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
-    return [name for name in names if not name.startswith("_")]
-
-
-def kind_of(member):
-    "What Sphinx calls a member of a class."
-    special = {classmethod: "classmethod", staticmethod: "staticmethod"}
-    if isinstance(member, property) or hasattr(member, "func"):
-        return "property"
-    return special.get(type(member), "method")
+BESIDE = ["docs/demo", "docs/glossary", "docs/teaching", "docs/promises", "docs/faults", "CONTRIBUTING", "CHANGELOG"]  # as there
 
 
 # Pictures need words, for those who can't see them.
@@ -205,23 +72,11 @@ def alternative(text, prose, section):
     return ". ".join([*(dict.fromkeys(found["title"]) or [part for part in (section, last) if part]), *axes])
 
 
-# After nbdev: from the dialect of Quarto to that of Sphinx.
+# From the dialect of nbdev and Quarto to that of Sphinx.
 
 
 def rewrite_links(text, folder):
-    "Links to names become Sphinx's own; links to files that are no pages lead to the repository."
-    def to_name(found):
-        shown, module, name = found[1], modules()[found[2]], found[1].removesuffix("()").split(".")
-        name = name[2:] if name[0] == PACKAGE else name
-        public = importlib.import_module(f"{PACKAGE}.{module}").__all__
-        if name[0] not in public or any(part.startswith("_") for part in name):
-            return f"`{shown}`"
-        return f"{{py:obj}}`{shown} <{PACKAGE}.{module}.{'.'.join(name)}>`"
-
-    def to_value(found):
-        module = exported_values().get(found[1])
-        return f"{{py:obj}}`{found[1]} <{PACKAGE}.{module}.{found[1]}>`" if module else found[0]
-
+    "Links to files that are no pages lead to the repository."
     def to_file(found):
         target = (folder / found[2]).resolve()
         beside = target.with_suffix("") in [ROOT / name for name in BESIDE]
@@ -230,49 +85,20 @@ def rewrite_links(text, folder):
         kind = "tree" if target.is_dir() else "blob"
         return f"[{found[1]}]({REPOSITORY}/{kind}/{BRANCH}/{target.relative_to(ROOT).as_posix()})"
 
-    text = re.sub(rf"\[`([^`]+)`\]\({re.escape(SITE)}/([\w/]+)\.html[^)]*\)", to_name, text)
-    text = re.sub(rf"\[`({PACKAGE}\.\w+)`\]\({re.escape(REPOSITORY)}[^)]*\)", r"`\1`", text)
-    text = re.sub(r"(?<![`\w{}\[])`([A-Z][A-Z_]+)`", to_value, text)
-    text = re.sub(rf"(?<![`\w{{}}\[])`{PACKAGE}\.({'|'.join(modules().values())})`", rf"{{py:mod}}`{PACKAGE}.\1`", text)
     text = re.sub(r"\[([^]]*)\]\((?!\w+:|#)([^)#\s]+)\)", to_file, text)
     return re.sub(r"(\]\([^)]*\))\{[^}]*\}", r"\1", text)
 
 
-@functools.cache
-def exported_values():
-    "The module of each exported constant; a name that two modules have belongs to neither."
-    found = {}
-    for path in notebooks():
-        nb = read(path)
-        for cell in nb["cells"]:
-            if cell["cell_type"] == "code" and re.search(r"^#\| *exports?$", source(cell), re.M):
-                for name in constants(source(cell)):
-                    found[name] = None if name in found else module_of(nb)
-    return found
+def title_cell(text, path):
+    "The title with the number of a lesson, and the description."
+    title, description = re.match(r"# (.*)\n+> (.*)", text).groups()
+    number = "" if is_internal(path) else f"{path.stem.split('_')[0]} · "
+    return f"# {number}{title}\n\n*{description}*"
 
 
-@functools.cache
-def modules():
-    "The modules of the package, by the page that nbdev takes them to be on: a notebook's name without its number."
-    return {re.sub(r"(^|/)\d+[a-z]?_", r"\1", name_of(path)): module for path in notebooks() if (module := module_of(read(path)))}
-
-
-def title_cell(cell, path, module):
-    "The title with the number of a lesson, the description, and the place where links to the module lead."
-    front = dict(re.findall(r"^(\w[\w-]*): (.*(?:\n  .*)*)", source(cell), re.M))
-    front = {key: re.sub(r"\s+", " ", value).strip("'\"").replace("''", "'") for key, value in front.items()}
-    lines = [f"# {front['title']}" if is_internal(path) else f"# {path.stem.split('_')[0]} · {front['title']}"]
-    if module:
-        lines.append(f"```{{py:module}} {PACKAGE}.{module}\n```")
-    return "\n\n".join([*lines, f"*{front['description']}*"] if front.get("description") else lines)
-
-
-def fold(cell, documented):
+def fold(cell):
     "What a folded cell is called on the page; None: the cell is shown."
-    text = source(cell)
-    if documented and re.search(r"^#\| *exports\b", text, re.M):
-        return f"Source of {', '.join(documented)}"
-    kinds = {type(node) for node in ast.parse(python_of(text)).body}
+    kinds = {type(node) for node in ast.parse(python_of(source(cell))).body}
     if kinds == {ast.Assert}:
         return "✓ checked"
     if "hide-input" not in cell["metadata"].get("tags", []):
@@ -280,47 +106,32 @@ def fold(cell, documented):
     return "Imports" if kinds & {ast.Import, ast.ImportFrom} else "More code"
 
 
-def convert(path, nb):
-    "A page for MyST-NB from a notebook that nbdev has processed."
-    module = module_of(read(path))
-    prose, section, documented, cells, placed = "", "", [], [], set()
-    for i, cell in enumerate(nb["cells"]):
-        text, directives = source(cell), dict(DIRECTIVE.findall(source(cell)))
-        if i == 0:
-            cell = markdown(cell, title_cell(cell, path, module))
-        elif cell["cell_type"] == "markdown":
-            prose = rewrite_links(callouts(text), path.parent)
+def code_cell(cell, prose, section):
+    "A cell of code without its directives, folded where it doesn't teach."
+    text, called = source(cell), fold(cell)
+    said = "# Slow: not run for this page.\n" if re.search(r"^#\| *slow", text, re.M) else ""
+    shown = {"image": {"alt": alternative(text, prose, section)}}
+    if called:
+        shown |= {"code_prompt_show": called, "code_prompt_hide": called}
+    tags = ["hide-input"] if called else cell["metadata"].get("tags", [])
+    return {**cell, "source": said + DIRECTIVE.sub("", text).strip("\n"), "metadata": {"mystnb": shown, "tags": tags}}
+
+
+def convert(path):
+    "A page for MyST-NB from a notebook."
+    nb = read(path)
+    title, *rest = nb["cells"]
+    prose, section, cells = "", "", [{**title, "source": title_cell(source(title), path)}]
+    for cell in rest:
+        if cell["cell_type"] == "markdown":
+            prose = rewrite_links(callouts(source(cell)), path.parent)
             section = plain("\n".join(re.findall(r"^##+ (.*)", prose, re.M)[-1:])) or section
-            cell = markdown(cell, prose)
-        elif found := re.search(r"^show_doc\((.*)\)", text, re.M):
-            name = f"{PACKAGE}.{module}"
-            documented.append(found[1])
-            inside = "." in found[1]  # a method that grows a class by @patch: it stands with the class
-            cell = markdown(cell, "" if inside else document(getattr(importlib.import_module(name), found[1]), name, found[1]))
-        else:
-            said, called = "# Slow: not run for this page.\n" if "slow" in directives else "", fold(cell, documented)
-            cell["source"] = said + DIRECTIVE.sub("", text).strip("\n")
-            tags = cell["metadata"].get("tags", [])
-            cell["metadata"] = {"mystnb": {"image": {"alt": alternative(text, prose, section)}}, "tags": tags}
-            values = [name for name in constants(text) if "exports" in directives and name not in placed]
-            placed.update(values)
-            if values:
-                places = [directive("data", value, [f":module: {PACKAGE}.{module}"], "") for value in values]
-                cells.append(markdown({"id": f"{cell['id']}-data"}, "\n\n".join(places)))
-            if called:
-                cell["metadata"] |= {"tags": ["hide-input"]}
-                cell["metadata"]["mystnb"] |= {"code_prompt_show": called, "code_prompt_hide": called}
-            documented = []
-        if source(cell).strip() and not source(cell).startswith("<!-- WARNING"):
-            cells.append(cell)
+            cells.append({**cell, "source": prose})
+        elif code(cell) and not re.search(r"^#\| *hide\b", source(cell), re.M):
+            cells.append(code_cell(cell, prose, section))
     language = {"name": "python", "pygments_lexer": "ipython3"}
     return {"nbformat": 4, "nbformat_minor": 5, "cells": cells,
             "metadata": {"kernelspec": nb["metadata"]["kernelspec"], "language_info": language}}
-
-
-def markdown(cell, text):
-    "A cell of prose in the place of another."
-    return {"cell_type": "markdown", "id": cell.get("id", "title"), "metadata": {}, "source": text}
 
 
 def callouts(text):
@@ -358,9 +169,11 @@ def cards(text, folder):
 
 
 def buttons(text):
-    "README's line of two links, after its picture, as buttons."
-    line = re.compile(r"^\[([^]]+)\]\(([^)]+)\) · \[([^]]+)\]\(([^)]+)\)$", re.M)
-    return line.sub(r"[\1](\2){.button .main} [\3](\4){.button}", text)
+    "README's line of links, after its picture, as buttons."
+    link = r"\[[^]]+\]\([^)]+\)"
+    [line] = re.findall(rf"^{link}(?: · {link})+$", text, re.M)
+    first, *others = line.split(" · ")
+    return text.replace(line, " ".join([f"{first}{{.button .main}}", *(f"{other}{{.button}}" for other in others)]))
 
 
 def home(pages, folder):
@@ -373,8 +186,21 @@ def home(pages, folder):
 
     return (f"{text}\n```{{toctree}}\n:hidden:\n:caption: The course\n\n{order(False)}\n```\n\n"
             f"```{{toctree}}\n:hidden:\n:caption: Internals\n\n{order(True)}\n```\n\n"
-            "```{toctree}\n:hidden:\n:caption: Reference\n\nAll names <genindex>\n```\n\n"
+            "```{toctree}\n:hidden:\n:caption: Reference\n\napi/index\nAll names <genindex>\n```\n\n"
             f"```{{toctree}}\n:hidden:\n:caption: The project\n\n{chr(10).join(BESIDE)}\n```\n")
+
+
+def api(folder):
+    "A page for each module, which autodoc and tools/api.py fill, and a page of all modules with a line each."
+    folder.mkdir()
+    modules = [module for path in notebooks() if (module := module_of(read(path)))]
+    for module in modules:
+        name = f"{PACKAGE}.{module}"
+        (folder / f"{module}.rst").write_text(f"{name}\n{'=' * len(name)}\n\n.. automodule:: {name}\n   :members:\n")
+    listed = "\n".join(f"   {PACKAGE}.{module}" for module in modules)
+    contents = "\n".join(f"   {module}" for module in modules)
+    (folder / "index.rst").write_text(
+        f"API\n===\n\n.. autosummary::\n\n{listed}\n\n.. toctree::\n   :hidden:\n\n{contents}\n")
 
 
 def lay_out(pages, folder):
@@ -382,16 +208,29 @@ def lay_out(pages, folder):
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "nbs" / "internals").mkdir(parents=True)
     (folder / "docs").mkdir()
-    for path, nb in pages:
-        write(convert(path, nb), folder / "nbs" / f"{name_of(path)}.ipynb")
-    (folder / "index.md").write_text(home([path for path, _ in pages], folder / "nbs" / "thumbnails"), encoding="utf-8")
+    api(folder / "api")
+    for path in pages:
+        write(convert(path), folder / "nbs" / f"{name_of(path)}.ipynb")
+    (folder / "index.md").write_text(home(pages, folder / "nbs" / "thumbnails"), encoding="utf-8")
     for name in BESIDE:
         text = (ROOT / f"{name}.md").read_text(encoding="utf-8")
         text = re.sub(r'<a id="([^"]+)"></a>(\*\*.+?\*\*)', r"[\2]{#\1}", text)  # an anchor, as MyST writes it
+        text = demo(text) if name == "docs/demo" else text
         (folder / f"{name}.md").write_text(rewrite_links(text, (ROOT / name).parent), encoding="utf-8")
     for picture in [*(ROOT / "docs").glob("*.png"), *(ROOT / "docs").glob("*.svg")]:
         shutil.copy2(picture, folder / "docs")
     shutil.copytree(DRAWINGS, folder / "nbs" / DRAWINGS.name)
+
+
+def demo(text):
+    "The demo's page: whether the runtime that its network needs is in the site."
+    return text.replace('data-demo="face"', 'data-demo="face" data-runtime="yes"') if fetch() else text
+
+
+def add_runtime(out):
+    "Lay the demo's runtime beside its scripts, where it could be had."
+    if folder := fetch():
+        shutil.copytree(folder, out / "_static" / "demo" / "onnxruntime")
 
 
 def sphinx(pages, out, builder="html"):
@@ -408,9 +247,11 @@ def main():
     parser.add_argument("--builder", default="html", help="html, or linkcheck for the links to other sites")
     args = parser.parse_args()
     began = time.perf_counter()
-    lay_out(process(args.out / "stage"), args.out / "pages")
+    lay_out(notebooks(), args.out / "pages")
     shutil.rmtree(args.out / args.builder, ignore_errors=True)  # of a notebook that is gone, no page stays
     failed = sphinx(args.out / "pages", args.out / args.builder, args.builder)
+    if not failed and args.builder == "html":
+        add_runtime(args.out / args.builder)
     if not failed:
         print(f"{args.out / args.builder}/index.html: made in {time.perf_counter() - began:.0f} s")
     sys.exit(failed)

@@ -124,7 +124,7 @@ def count_pictures(nb):
 
 
 def subject(nb):
-    "The share of a lesson's lines of code that neither import nor stand in a folded cell."
+    "The share of a lesson's lines of code that neither import nor are in a folded cell."
     cells = [cell for cell in nb["cells"] if cell["cell_type"] == "code"]
     seen = [line for cell in cells if cell["metadata"] != FOLDED for line in code(cell)]
     return sum(not re.match(r"(import|from) ", line) for line in seen) / sum(len(code(cell)) for cell in cells)
@@ -154,11 +154,23 @@ def measure_lesson(path):
             "seconds": nb["metadata"].get(PACKAGE, {}).get("seconds")}
 
 
+def minutes_to_read(cells):
+    "How long cells take to read: 200 words, or 15 lines of code that isn't folded, a minute."
+    words = sum(count_words(source(cell)) for cell in cells if cell["cell_type"] == "markdown")
+    lines = sum(len(code(cell)) for cell in cells if cell["cell_type"] == "code" and cell["metadata"] != FOLDED)
+    return words / 200 + lines / 15
+
+
 def reading_minutes(nb):
-    "How long a lesson takes to read: 200 words, or 15 lines of code, a minute; to the next five minutes."
-    words = sum(count_words(source(cell)) for cell in nb["cells"] if cell["cell_type"] == "markdown")
-    lines = sum(len(code(cell)) for cell in nb["cells"] if cell["cell_type"] == "code" and cell["metadata"] != FOLDED)
-    return max(5, 5 * round((words / 200 + lines / 15) / 5))
+    "How long a lesson takes to read, to the next five minutes."
+    return max(5, 5 * round(minutes_to_read(nb["cells"]) / 5))
+
+
+def first_success(nb):
+    "After how many minutes a reader sees a network that beats never looking: all that is read until then, and all that is run."
+    cells = nb["cells"]
+    success = next(i for i, cell in enumerate(cells, 1) if ABOVE.search(printed({"cells": [cell]})))
+    return minutes_to_read(cells[:success]) + nb["metadata"][PACKAGE]["seconds"] / 60
 
 
 def measure_screens(paths):
@@ -235,7 +247,7 @@ def stands_out(column, value):
 
 
 def shown(column, value):
-    "A figure as text, with * where it stands out."
+    "A figure as text, with * where it is outside the aim."
     if value is None:
         return "-"
     number = f"{value:.0%}" if column == "documented" else f"{value:.1f}".removesuffix(".0")

@@ -1,7 +1,7 @@
 """The head of each notebook: where it can be run without installing anything, how long it takes, and the cell for Colab.
 Cells that only install or import are folded in JupyterLab and on the site.
 
-`make outputs` writes it, so that the repository's address stands in pyproject.toml alone, and each time is measured.
+`make outputs` writes it, so that the repository's address is written in pyproject.toml alone, and each time is measured.
 """
 import ast
 from urllib.parse import quote
@@ -33,7 +33,7 @@ if importlib.util.find_spec("{package}") is None:
 def words(
     seconds,  # that a notebook took
 ):
-    "A time as one tells it: 5, 10 ... 90 seconds, or minutes."
+    "A time in round figures: 5, 10 ... 90 seconds, or minutes."
     return f"{max(5, 5 * round(seconds / 5))} s" if seconds < 92 else f"{seconds / 60:.0f} min"
 
 

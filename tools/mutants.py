@@ -38,7 +38,7 @@ class Mutant:
     module: str
     function: str
     change: str  # what was changed, for the list
-    before: str  # the definition as it stands in cell and module
+    before: str  # the definition as it is in cell and module
     after: str
 
 

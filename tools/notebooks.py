@@ -21,7 +21,7 @@ BRANCH = PYPROJECT["tool"]["nbdev"]["branch"]
 FOLDED = {"jupyter": {"source_hidden": True}, "tags": ["hide-input"]}  # a cell's metadata: in JupyterLab, on the site
 
 
-# Who may import whom: a module imports only from floors below its own. A maintainer reads the internals in this order.
+# What may import what: a module imports only from floors below its own. A maintainer reads the internals in this order.
 FLOORS = [floor.split() for floor in (
     "core stats style exercises layers", "sources", "label_tables", "layouts", "drawing files model metrics pretrained tables",
     "compare sketch images architectures recipe", "data augment imbalance device attribution detection", "state batches", "loop",
@@ -59,7 +59,7 @@ def write(nb, path):
 
 
 def source(cell):
-    "What stands in a cell."
+    "The text of a cell."
     return "".join(cell["source"])
 
 
@@ -93,7 +93,7 @@ def project_files(root=ROOT):
 
 
 def copy_project(folder, root=ROOT):
-    "The project's files in another folder, to try things that must not touch the working tree."
+    "A copy of the project's files in a different folder, to try things that must not touch the working tree."
     for path in project_files(root):
         target = folder / path.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """Recompute the published numbers from nbs/results, and say where a page has a different one (make numbers).
 
-A claim is a piece of a page, written with numbers that are computed here. It must stand in README, or in the part of a
+A claim is a piece of a page, written with numbers that are computed here. It must be in README, or in the part of a
 lesson that is called "What we saw". There, and in README's parts that are named in TABLES, each number needs a claim, or an
 output of the same lesson that shows it: so no number can be added without saying where it comes from.
 """

@@ -1,8 +1,8 @@
 """Run the notebooks from top to bottom and keep their outputs, on sketch faces only (make outputs).
 
 A notebook that was run here carries a seal: a hash of its code and its outputs. A test recomputes it, so outputs that
-were made in another way (with real faces, say), or before the code was changed, are not committed unnoticed. Beside it
-stands how long the notebook took: its head and the table of README or CONTRIBUTING tell it.
+were made in a different way (with real faces, say), or before the code was changed, are not committed unnoticed. Beside
+it is the time that the notebook took, which its head and the table of README or CONTRIBUTING show.
 """
 import argparse
 import hashlib

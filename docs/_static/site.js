@@ -8,3 +8,68 @@ function reachable() {
 addEventListener("load", reachable);
 addEventListener("resize", reachable);
 document.addEventListener("toggle", reachable, true);  // a fold that was opened
+
+// On a phone a row of a table is a card, which needs the names of the columns.
+addEventListener("DOMContentLoaded", () => {
+  for (const table of document.querySelectorAll("table.docutils")) {
+    const names = [...table.querySelectorAll("thead th")].map(cell => cell.textContent);
+    table.classList.add("cards");
+    for (const row of table.tBodies[0].rows) {
+      [...row.cells].slice(1).forEach((cell, i) => { if (names[i + 1]) cell.dataset.column = names[i + 1]; });
+    }
+  }
+});
+
+// A link to a term of the glossary shows the term's text while the pointer or the keyboard's focus is on it; Escape hides it.
+const term = Object.assign(document.createElement("div"), { id: "term", hidden: true });
+term.setAttribute("role", "tooltip");
+let leaving;
+function hide() {
+  term.hidden = true;
+  document.querySelector("[aria-describedby=term]")?.removeAttribute("aria-describedby");
+}
+function show(event) {
+  clearTimeout(leaving);
+  const link = event.target.closest?.("a[data-term]");
+  if (!link) return;
+  hide();
+  const box = link.getBoundingClientRect();
+  term.textContent = link.dataset.term;
+  term.hidden = false;
+  term.style.left = `${Math.max(0, Math.min(box.left, document.documentElement.clientWidth - term.offsetWidth - 16)) + scrollX}px`;
+  term.style.top = `${box.bottom + scrollY + 4}px`;
+  link.setAttribute("aria-describedby", "term");
+}
+addEventListener("DOMContentLoaded", () => {
+  document.body.append(term);
+  for (const link of document.querySelectorAll('a[title][href*="glossary.html#"]')) {
+    link.dataset.term = link.title;
+    link.removeAttribute("title");  // or the browser shows it, too
+  }
+});
+for (const event of ["mouseover", "focusin"]) document.addEventListener(event, show);
+for (const event of ["mouseout", "focusout"]) document.addEventListener(event, () => { leaving = setTimeout(hide, 200); });
+document.addEventListener("keydown", event => event.key === "Escape" && hide());
+
+// A result of the search leads to the first section with all words, and shows what stands there.
+addEventListener("DOMContentLoaded", () => {
+  if (typeof Search === "undefined") return;
+  const summarize = Search.makeSearchSummary;
+  const text = node => node.textContent.toLowerCase();
+  Search.makeSearchSummary = (html, words, anchor) => {
+    const page = new DOMParser().parseFromString(html, "text/html").querySelector("[role=main]");
+    page.querySelectorAll("script, .headerlink").forEach(node => node.remove());
+    const whole = node => [...words].every(word => text(node).includes(word));
+    const place = anchor ? page.querySelector(`[id="${anchor.slice(1)}"]`) : [...page.querySelectorAll("section[id]")].filter(whole).pop();
+    const summary = summarize(html, words, anchor || (place ? `#${place.id}` : ""));
+    const entry = place?.closest("li, dd") ?? place;
+    if (!place) return summary;
+    queueMicrotask(() => {
+      const link = summary.parentNode.querySelector("a"), name = (place.querySelector("h1, h2, h3, h4") ?? place).textContent;
+      if (!anchor) link.hash = place.id;
+      if (name.length < 80 && !link.textContent.includes(name)) link.append(` › ${name}`);
+    });
+    if (anchor && entry !== place) summary.textContent = entry.textContent;
+    return summary;
+  };
+});

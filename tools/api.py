@@ -1,0 +1,191 @@
+"""Sphinx extension: autodoc reads docments, and names and terms of the course are links wherever they stand (docs/conf.py).
+
+A docment is the comment beside a parameter. Here the parameters with their docments become a folded table below what autodoc
+shows of a name, and the source follows, folded.
+"""
+import inspect
+import re
+import textwrap
+from dataclasses import field, is_dataclass, make_dataclass
+
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.transforms import SphinxTransform
+from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util.nodes import make_refnode
+
+from tools.notebooks import PACKAGE, module_of, name_of, notebooks, read
+
+EMPTY = inspect.Parameter.empty
+GLOSSARY = "docs/glossary"
+LONGEST = 100  # of a constant's value that is shown
+
+
+def described(thing):
+    "What docments can read: of a NamedTuple, whose constructor has no fields, a dataclass at the same place in the source."
+    if not (inspect.isclass(thing) and hasattr(thing, "_field_defaults")):
+        return thing
+    fields = [(name, kind, field(**{"default": thing._field_defaults[name]} if name in thing._field_defaults else {}))
+              for name, kind in thing.__annotations__.items()]
+    return make_dataclass(thing.__name__, fields, namespace={"__module__": thing.__module__})
+
+
+def parameters(thing):
+    "A function's or class's parameters as docments finds them, with inherited fields and the help of options and fields."
+    from fastcore.docments import ann_parts, docments
+
+    found = docments(described(thing), full=True, args_kwargs=True)
+    for base in inspect.getmro(thing)[1:-1] if inspect.isclass(thing) else ():
+        for name, inherited in (docments(base, full=True) if is_dataclass(base) else {}).items():
+            if name in found and not found[name].docment:
+                found[name] = inherited
+    fields = getattr(thing, "__pydantic_fields__", {})
+    for name, entry in found.items():
+        helps = [part.help for part in ann_parts(entry.anno)[1] if getattr(part, "help", None)]
+        helps += [fields[name].description] if name in fields else []
+        entry.anno, entry.docment = ann_parts(entry.anno)[0], entry.docment or " ".join(filter(None, helps))
+    return {name: entry for name, entry in found.items() if entry.docment}
+
+
+def shown(value):
+    "A type by its name, an object by its class: as one writes it after `:` or `=`."
+    text = value if isinstance(value, str) else getattr(value, "__name__", None) or str(value)
+    text = re.sub(r"<(?:[\w.]+\.)?(\w+) object at 0x\w+>", r"\1()", text).replace("<factory>", "{}")
+    return re.sub(r"\b(?:\w+\.)+(?=[A-Z])", "", text)
+
+
+def as_written(name, entry):
+    "A parameter with its type and default, as in the source."
+    default = repr(entry.default) if isinstance(entry.default, str) else shown(entry.default)
+    kind = "" if entry.anno is EMPTY else shown(entry.anno)
+    if name == "return":
+        return f"-> {kind}"
+    return name + (f": {kind}" if kind else "") + ("" if entry.default is EMPTY else f" = {default}")
+
+
+def rst(text):
+    "A docstring's or comment's names between single backticks, as reStructuredText has them."
+    return re.sub(r"(?<!`)`([^`\n]+)`(?!`)", r"``\1``", text.replace("\\", "\\\\").replace("*", "\\*"))
+
+
+def fold(title, body):
+    "A part that the reader opens."
+    html = ["", ".. raw:: html", ""]
+    return [*html, f"   <details><summary>{title}</summary>", "", *body, *html, "   </details>", ""]
+
+
+def function_of(thing):
+    "The function of a method, a property, or whatever wraps one."
+    inner = getattr(thing, "func", None) or getattr(thing, "fget", None) or getattr(thing, "__func__", thing)
+    return inspect.unwrap(inner) if callable(inner) else inner
+
+
+def signature(thing):
+    "A function's parameters by name; types and defaults stand in the table."
+    names = [str(p.replace(annotation=EMPTY, default=EMPTY)) for p in inspect.signature(thing).parameters.values()]
+    return f"({', '.join(name for name in names if name != 'self')})"
+
+
+def show_signature(app, what, name, thing, options, given, returned):
+    return (signature(function_of(thing)), None) if what in ("class", "function", "method") else None
+
+
+def show_module(name):
+    "The module's first line, its notebook, its names with a line each, and the constants, which autodoc leaves out."
+    module = __import__(name, fromlist=["__all__"])
+    [page] = [name_of(path) for path in notebooks() if f"{PACKAGE}.{module_of(read(path))}" == name]
+    public = [name for name in module.__all__ if not name.startswith("_")]
+    data = [name for name in public if not (inspect.isclass(value := getattr(module, name)) or inspect.isroutine(value))]
+    return [rst(module.__doc__.splitlines()[0]), "", f"Built and tested in :doc:`/nbs/{page}`.", "", ".. autosummary::", "",
+            *(f"   {name}" for name in public), "", *(f".. autodata:: {name}" for name in data)]
+
+
+def show(app, what, name, thing, options, lines):
+    "What autodoc writes below a name (event autodoc-process-docstring)."
+    lines[:] = [rst(line) for line in lines]
+    if what == "module":
+        lines[:] = show_module(name)
+    elif what in ("data", "attribute"):
+        value = repr(thing)
+        lines[:] = [f"``{value}``" if len(value) <= LONGEST else f"A {type(thing).__name__}."]
+    elif what != "property":
+        function = thing if inspect.isclass(thing) else function_of(thing)
+        known = parameters(function) if what != "exception" else {}
+        rows = [row for key, entry in known.items()
+                for row in (f"   * - ``{as_written(key, entry)}``", f"     - {rst(' '.join(entry.docment.split()))}")]
+        if rows:
+            lines += fold("Parameters", [".. list-table::", "", *rows])
+        if what != "method" or is_patched(function):
+            source = textwrap.dedent(inspect.getsource(function))
+            lines += fold(f"Source of {name.split('.', 2)[-1]}", [".. code-block:: python", "", textwrap.indent(source, "   ")])
+            lines[:] = "\n".join(lines).splitlines()
+
+
+def is_patched(method):
+    "Does a method stand outside its class, as those that grow it by @patch?"
+    return inspect.getsource(method).startswith("@patch")
+
+
+def skip(app, owner, name, thing, skipped, options):
+    "Of a class, its public methods and properties; the fields are among its parameters."
+    method = inspect.isroutine(thing) or isinstance(thing, property) or hasattr(thing, "func")
+    return True if owner == "class" and not method else None
+
+
+class LinkNames(SphinxPostTransform):
+    "A name of the package in the prose leads to its documentation; one that two modules have leads nowhere."
+
+    default_priority = 5
+
+    def run(self):
+        found = {}
+        for name, entry in self.env.domains.python_domain.objects.items():
+            for short in {name, name.split(".", 2)[-1]}:
+                found[short] = None if short in found else (name, entry)
+        for node in list(self.document.findall(nodes.literal)):
+            text = node.astext().removesuffix("()")
+            entry = found.get(text) or found.get(text.removeprefix(f"{PACKAGE}."))
+            if entry and not isinstance(node.parent, (nodes.reference, addnodes.pending_xref)):
+                name, (page, anchor, *_) = entry
+                node.replace_self(make_refnode(self.app.builder, self.env.docname, page, anchor, node.deepcopy(), name))
+
+
+def terms(document):
+    "The glossary's entries: the anchor, the words for it, the text."
+    for place in document.findall(nodes.inline):
+        if place["ids"] and isinstance(place.parent, nodes.paragraph):
+            words = [word for word in re.split(r", | \(|\)", place.astext()) if word]
+            text = place.parent.astext().split(": ", 1)[1]
+            yield place["ids"][0], words, re.sub(r" \([\w, ]+\)(?=\.|$)", "", text)  # not the lessons that it names
+
+
+class IndexTerms(SphinxTransform):
+    "Each word of the glossary is in the index, and so in the search."
+
+    default_priority = 500
+
+    def apply(self):
+        if self.env.docname == GLOSSARY:
+            self.env.glossary = {anchor: text for anchor, _, text in terms(self.document)}
+            entries = [("single", word, anchor, "main", None) for anchor, words, _ in terms(self.document) for word in words]
+            self.document.insert(0, addnodes.index(entries=entries))
+
+
+def explain_terms(app, document, page):
+    "A link to a term has the term's text as its title: shown on hover, and by site.js on focus (event doctree-resolved)."
+    for link in document.findall(nodes.reference):
+        _, found, anchor = link.get("refuri", "").partition("glossary.html#")
+        if found and page != GLOSSARY:
+            link["reftitle"] = app.env.glossary[anchor]
+
+
+def setup(app):
+    app.setup_extension("sphinx.ext.autodoc")
+    app.setup_extension("sphinx.ext.autosummary")
+    app.connect("autodoc-process-signature", show_signature)
+    app.connect("autodoc-process-docstring", show)
+    app.connect("autodoc-skip-member", skip)
+    app.connect("doctree-resolved", explain_terms)
+    app.add_post_transform(LinkNames)
+    app.add_transform(IndexTerms)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,207 @@
+"""Make what the site's demo shows: a small network, trained on drawn faces, and the faces (python -m tools.demo).
+
+Everything is drawn by the package, so it may be published. On one core, drawing the 6,000 faces takes about 7 minutes and
+training about 6; both are kept in runs/demo, which is not committed.
+"""
+import json
+
+import matplotlib.pyplot as plt
+import numpy as np
+import onnx
+import torch
+from PIL import Image
+
+from celeba_nb.answers import calibrate, calibrated_net, never_looking
+from celeba_nb.core import ATTRIBUTES, IMAGE_SIZE
+from celeba_nb.drawing import attribute_mask, draw
+from celeba_nb.export import FromPixels, export_onnx
+from celeba_nb.files import read_celeba
+from celeba_nb.images import resize
+from celeba_nb.metrics import accuracy
+from celeba_nb.recipe import Recipe
+from celeba_nb.sketch import make_sketch, plan_faces, sketch_face
+from celeba_nb.style import GREY, PALETTE, percent_axis, styled
+from celeba_nb.training import train
+from tools.notebooks import ROOT
+
+FOLDER = ROOT / "docs" / "_static" / "demo"
+RUNS = ROOT / "runs" / "demo"
+COUNTS = {"train": 4000, "valid": 1000, "test": 1000}
+STEPS = [["celeba_nb.augment.random_flip", {}], ["celeba_nb.augment.random_cutout", {"share": 0.25}]]
+RECIPE = Recipe(
+    train_images=None, size=64, model="celeba_nb.model.ResNet", model_args={"channels": [16, 24, 32, 48]},
+    augment="celeba_nb.augment.compose", augment_args={"steps": STEPS}, optimizer="AdamW", lr=0.003, weight_decay=0.05,
+    schedule="cosine", warmup=100, epochs=24, valid_every=4, device="cpu", precision="float32", threads=1)
+
+# Whom the demo shows: people of another set, so the network has never seen them. Each is drawn with all 256 combinations.
+PEOPLE = {27: "woman with long brown hair", 96: "man with black hair", 12: "woman with black hair in a bun",
+          64: "man with a tie and earrings"}
+SWITCHES = ["Eyeglasses", "Wearing_Hat", "Smiling", "Mouth_Slightly_Open", "Wearing_Lipstick", "Mustache", "Blond_Hair", "Bangs"]
+EXCLUDES = {"Mustache": ["No_Beard"], "Blond_Hair": ["Black_Hair", "Brown_Hair", "Gray_Hair"]}
+COLUMNS = 16
+GREY_PAINT = (128, 128, 128)  # as random_cutout paints
+
+
+def data():
+    "The labels of the drawn faces, drawn where they aren't there."
+    root = RUNS / "faces"
+    return read_celeba(root if root.exists() else make_sketch(root, **COUNTS, seed=7))
+
+
+def people():
+    "The faces of PEOPLE, with every switch off."
+    planned = plan_faces((200, 1, 1), seed=8)
+    return [planned[i].change(*SWITCHES, to=False).change("No_Beard", to=True) for i in PEOPLE]
+
+
+def switch(face, names):
+    "A face with some switches on, and without what they exclude."
+    for name in names:
+        face = face.change(name, to=True).change(*EXCLUDES.get(name, []), to=False)
+    return face
+
+
+def tile(face, number):
+    "The picture of a face with the switches on that are the bits of a number."
+    return draw(switch(face, [name for i, name in enumerate(SWITCHES) if number >> i & 1]))
+
+
+def write_sheet(face, path):
+    "All combinations of a face in one picture, row by row."
+    (width, height), tiles = IMAGE_SIZE, 2 ** len(SWITCHES)
+    sheet = Image.new("RGB", (COLUMNS * width, tiles // COLUMNS * height))
+    for i in range(tiles):
+        sheet.paste(tile(face, i), (i % COLUMNS * width, i // COLUMNS * height))
+    sheet.save(path, quality=66, method=6)
+
+
+def saved_tile(person, number):
+    "A picture from a person's sheet, as the browser sees it."
+    sheet = Image.open(FOLDER / f"person_{[*PEOPLE][person]}.webp").convert("RGB")
+    width, height = IMAGE_SIZE
+    x, y = number % COLUMNS * width, number // COLUMNS * height
+    return sheet.crop((x, y, x + width, y + height))
+
+
+def box(*masks):
+    "The smallest box around some masks: (x, y, width, height)."
+    rows, columns = np.nonzero(np.any(masks, axis=0))
+    return [int(columns.min()), int(rows.min()), int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1]
+
+
+def cover(image, place, down=0):
+    "A picture with a grey box on it, which may be moved down."
+    x, y, width, height = place
+    covered = image.copy()
+    covered.paste(GREY_PAINT, (x, y + down, x + width, y + height + down))
+    return covered
+
+
+def ask(run, images):
+    "The probabilities of some pictures, (n, 40)."
+    pixels = torch.stack([resize(torch.from_numpy(np.array(image)).permute(2, 0, 1), RECIPE.size) for image in images])
+    with torch.inference_mode():
+        return FromPixels(calibrated_net(run)).eval()(pixels).numpy()
+
+
+def describe(face, words, file):
+    "What the page needs to know of a person."
+    image, (x, y, *_) = np.array(draw(face)), box(attribute_mask(face, "Eyeglasses"))
+    return {"words": words, "file": file, "attributes": sorted(face.attributes), "skin": image[y - 8, x + 40].tolist(),
+            "glasses": box(attribute_mask(face, "Eyeglasses")),
+            "mouth": box(attribute_mask(face, "Mouth_Slightly_Open"), attribute_mask(face, "Wearing_Lipstick"))}
+
+
+def try_covering(run, labels):
+    "What the network says about glasses that are covered, and about a box of the same size below them."
+    rows = run.predictions["test_rows"][run.predictions["test_truth"][:, ATTRIBUTES.index("Eyeglasses")]]
+    faces = [sketch_face(labels.root, int(row) + 1) for row in rows]
+    places, images = [box(attribute_mask(face, "Eyeglasses")) for face in faces], [draw(face) for face in faces]
+    asked = {"before": images, "covered": [cover(*pair) for pair in zip(images, places)],
+             "below": [cover(*pair, down=60) for pair in zip(images, places)]}
+    said = {name: ask(run, pictures)[:, ATTRIBUTES.index("Eyeglasses")] for name, pictures in asked.items()}
+    return {"faces": len(faces)} | {name: {"mean": float(p.mean()), "yes": int((p > 0.5).sum())} for name, p in said.items()}
+
+
+def export(run, path):
+    "Write the network as ONNX, without the exporter's notes on where in the code, and on this machine, each step is from."
+    export_onnx(run, path)
+    model = onnx.load(path)
+    for node in model.graph.node:
+        del node.metadata_props[:]
+    onnx.save(model, path)
+
+
+def above(p, truth):
+    "How many probabilities of faces that have it are above each hundredth from 0 to 1, for each attribute."
+    grid = np.arange(101) / 100
+    return [(p[truth[:, a], a, None] > grid).sum(0).tolist() for a in range(p.shape[1])]
+
+
+def facts(run, labels):
+    "All numbers of the page."
+    p, truth = calibrate(run, run.predictions["test"]), run.predictions["test_truth"].astype(bool)
+    rates = labels.attributes.to_numpy()[labels.rows("train")].mean(0)
+    faces = people()
+    grey = draw(faces[0]).convert("L").crop((0, 20, 178, 198)).resize((34, 34), Image.Resampling.BOX)
+    return {
+        "made_by": "python -m tools.demo", "attributes": list(ATTRIBUTES), "rates": [round(float(rate), 4) for rate in rates],
+        "faces": len(p), "accuracy": float(accuracy(p, truth)), "never_looking": float(never_looking(run, labels)),
+        "temperature": run.temperature, "positives": truth.sum(0).tolist(), "found": above(p, truth), "false": above(p, ~truth),
+        "size": IMAGE_SIZE, "columns": COLUMNS, "switches": SWITCHES, "excludes": EXCLUDES,
+        "people": [describe(face, words, f"person_{i}.webp") for face, (i, words) in zip(faces, PEOPLE.items())],
+        "asked": ask(run, [saved_tile(0, 1)])[0].tolist(), "covering": try_covering(run, labels),
+        "smiles": round(float(rates[ATTRIBUTES.index("Smiling")]), 4),
+        "kernel_face": {"side": 34, "pixels": np.array(grey).ravel().tolist()}}
+
+
+@styled
+def picture(run, path):
+    "What stands in the place of the demo: a face, the same with covered glasses, and some answers."
+    person = people()[0]
+    face = draw(switch(person, ["Eyeglasses", "Smiling"]))
+    images = [face, cover(face, box(attribute_mask(person, "Eyeglasses")))]
+    names = ["Eyeglasses", "Smiling", "Wearing_Hat", "Wearing_Lipstick", "Brown_Hair", "Young"]
+    said = ask(run, images)[:, [ATTRIBUTES.index(name) for name in names]]
+    figure, axes = plt.subplots(1, 4, figsize=(8, 2.6), width_ratios=[1, 1.2, 1, 1.2], layout="constrained")
+    for i, (image, p) in enumerate(zip(images, said)):
+        axes[2 * i].imshow(image)
+        axes[2 * i].axis("off")
+        bars = axes[2 * i + 1].barh([name.replace("_", " ") for name in names], p, color=PALETTE[i])
+        axes[2 * i + 1].bar_label(bars, [f"{share:.0%}" for share in p], padding=3, color=GREY)
+        axes[2 * i + 1].set(xlim=(0, 1.3), xticks=[0, 0.5, 1], title=["glasses", "glasses covered"][i])
+        axes[2 * i + 1].invert_yaxis()
+        percent_axis(axes[2 * i + 1].xaxis)
+    figure.suptitle(f"With covered glasses, Eyeglasses falls from {said[0, 0]:.0%} to {said[1, 0]:.0%}")
+    figure.savefig(path, dpi=200)
+
+
+@styled
+def heaps_picture(run, path):
+    "What stands in the place of the heaps."
+    p, truth = calibrate(run, run.predictions["test"]), run.predictions["test_truth"].astype(bool)
+    a = ATTRIBUTES.index("Eyeglasses")
+    figure, ax = plt.subplots(figsize=(6, 2.4), layout="constrained")
+    for has, color, name in ((False, GREY, "faces without it"), (True, PALETTE[1], "faces that have it")):
+        ax.hist(p[truth[:, a] == has, a], np.linspace(0, 1, 26), density=True, alpha=0.6, color=color, label=name)
+    ax.axvline(0.5, color=GREY, linestyle=":")
+    ax.set(title="Eyeglasses: two heaps, and a threshold", xlabel="probability of yes", yticks=[])
+    ax.legend()
+    percent_axis(ax.xaxis)
+    figure.savefig(path, dpi=200)
+
+
+def main():
+    labels = data()
+    run = train(RECIPE, labels, RUNS / "run")
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for face, i in zip(people(), PEOPLE):
+        write_sheet(face, FOLDER / f"person_{i}.webp")
+    export(run, FOLDER / "network.onnx")
+    (FOLDER / "demo.json").write_text(json.dumps(facts(run, labels), separators=(",", ":")) + "\n", encoding="utf-8")
+    picture(run, ROOT / "docs" / "demo.png")
+    heaps_picture(run, ROOT / "docs" / "demo_heaps.png")
+
+
+if __name__ == "__main__":
+    main()
