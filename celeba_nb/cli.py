@@ -383,7 +383,7 @@ def predict_command(
     The photos do not leave this machine. One that can't be read doesn't stop the others; the exit code is then 1. Faces are
     found with dlib (pip install 'celeba_nb[photo]').
 
-    Example: celeba-nb predict me.jpg friends.png --model runs/model --json answers.json
+    Example: celeba-nb predict me.jpg friends.png --model runs/model
 
     Example: celeba-nb predict holidays 'albums/*/*.heic' --model runs/model
     """
@@ -601,7 +601,7 @@ def bench_command(
 
     This needs the repository, which contains the other implementations (benchmarks/), and for fastai the extra `bench`.
 
-    Example: celeba-nb bench --root ~/celeba --peers naive,fastai --json bench.json
+    Example: celeba-nb bench --root ~/celeba --peers naive --json bench.json
     """
     with one_line_errors("Nothing was written.", json_file):
         from celeba_nb.benchmark import backend_script, bench

@@ -71,7 +71,7 @@ class ShownText(io.TextIOBase):
 
     def write(
         self,
-        text: str,
+        text: str,  # of one line or several
         color: str | None = None,  # of the text in a terminal, such as "green"
     ) -> int:  # the number of characters
         "Write a text; its line breaks are kept."
