@@ -158,7 +158,7 @@ def test_pictures_stay_where_nothing_can_run(how, site, page, browser):
     other = browser.new_context(java_script_enabled=how == "as a file").new_page()
     other.goto(address)
     assert other.locator("[data-demo] img:visible").count() == 4
-    assert other.get_by_text("You see pictures here instead of the demo?").is_visible()
+    assert other.get_by_text("You see pictures on this page instead of the demo?").is_visible()
     other.context.close()
 
 
@@ -200,6 +200,8 @@ def test_browser_answers_as_pytorch_does(page):
 def face(page):
     "The face, its network awake, nothing painted."
     place = page.locator("[data-demo=face]")
+    if (start := place.get_by_role("button", name="Start the demo")).is_visible():
+        start.click()
     place.get_by_role("cell", name="%").first.wait_for()
     place.get_by_role("button", name="Wipe it off").click()
     return place

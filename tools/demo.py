@@ -1,7 +1,7 @@
 """Make what the site's demo shows: a small network, trained on drawn faces, and the faces (python -m tools.demo).
 
 Everything is drawn by the package, so it may be published. On one core, drawing the 6,000 faces takes about 7 minutes and
-training about 6; both are kept in runs/demo, which is not committed.
+training about 6 (beside other work); both are kept in runs/demo, which is not committed.
 """
 import json
 
@@ -159,21 +159,21 @@ def facts(run, labels):
 def picture(run, path):
     "What stands in the place of the demo: a face, the same with covered glasses, and some answers."
     person = people()[0]
-    face = draw(switch(person, ["Eyeglasses", "Smiling"]))
+    face = draw(switch(person, ["Eyeglasses"]))
     images = [face, cover(face, box(attribute_mask(person, "Eyeglasses")))]
     names = ["Eyeglasses", "Smiling", "Wearing_Hat", "Wearing_Lipstick", "Brown_Hair", "Young"]
     said = ask(run, images)[:, [ATTRIBUTES.index(name) for name in names]]
-    figure, axes = plt.subplots(1, 4, figsize=(8, 2.6), width_ratios=[1, 1.2, 1, 1.2], layout="constrained")
-    for i, (image, p) in enumerate(zip(images, said)):
-        axes[2 * i].imshow(image)
-        axes[2 * i].axis("off")
-        bars = axes[2 * i + 1].barh([name.replace("_", " ") for name in names], p, color=PALETTE[i])
-        axes[2 * i + 1].bar_label(bars, [f"{share:.0%}" for share in p], padding=3, color=GREY)
-        axes[2 * i + 1].set(xlim=(0, 1.3), xticks=[0, 0.5, 1], title=["glasses", "glasses covered"][i])
-        axes[2 * i + 1].invert_yaxis()
-        percent_axis(axes[2 * i + 1].xaxis)
-    figure.suptitle(f"With covered glasses, Eyeglasses falls from {said[0, 0]:.0%} to {said[1, 0]:.0%}")
-    figure.savefig(path, dpi=200)
+    figure, axes = plt.subplots(2, 2, figsize=(4, 4.4), width_ratios=[1, 1.3], layout="constrained")
+    for (left, right), image, p, title, color in zip(axes, images, said, ("with glasses", "glasses covered"), PALETTE):
+        left.imshow(image)
+        left.axis("off")
+        bars = right.barh([name.replace("_", " ") for name in names], p, color=color)
+        right.bar_label(bars, [f"{share:.0%}" for share in p], padding=3, color=GREY)
+        right.set(xlim=(0, 1.35), xticks=[0, 0.5, 1], title=title)
+        right.invert_yaxis()
+        percent_axis(right.xaxis)
+    figure.suptitle(f"Eyeglasses: from {said[0, 0]:.0%} to {said[1, 0]:.0%}")
+    figure.savefig(path, dpi=150)
 
 
 @styled
@@ -181,14 +181,14 @@ def heaps_picture(run, path):
     "What stands in the place of the heaps."
     p, truth = calibrate(run, run.predictions["test"]), run.predictions["test_truth"].astype(bool)
     a = ATTRIBUTES.index("Eyeglasses")
-    figure, ax = plt.subplots(figsize=(6, 2.4), layout="constrained")
+    figure, ax = plt.subplots(figsize=(4, 2.6), layout="constrained")
     for has, color, name in ((False, GREY, "faces without it"), (True, PALETTE[1], "faces that have it")):
         ax.hist(p[truth[:, a] == has, a], np.linspace(0, 1, 26), density=True, alpha=0.6, color=color, label=name)
     ax.axvline(0.5, color=GREY, linestyle=":")
     ax.set(title="Eyeglasses: two heaps, and a threshold", xlabel="probability of yes", yticks=[])
     ax.legend()
     percent_axis(ax.xaxis)
-    figure.savefig(path, dpi=200)
+    figure.savefig(path, dpi=150)
 
 
 def main():

@@ -30,7 +30,8 @@ function table(facts) {
     return { a, name, track, answer, found, wrong, node: make("tr", facts.switches.at(-1) === name ? { class: "demo-last" } : {},
       make("th", { scope: "row" }, plain(name)), make("td", { "aria-hidden": "true" }, track), answer, found, wrong) };
   });
-  const head = ["question", "", "yes", "found", "false alarms"].map(name => make(name ? "th" : "td", name ? { scope: "col" } : {}, name));
+  const head = ["question", "probability of yes", "found", "false alarms"].map(
+    name => make("th", { scope: "col", colspan: name.startsWith("prob") ? 2 : false }, name));
   const node = make("table", { class: "demo-answers" }, make("caption", {}, "Forty answers about this face"),
     make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows.map(row => row.node)));
   return { node, rows };
@@ -224,7 +225,6 @@ export function face(facts) {
   });
   for (const kind of ["focus", "blur"]) canvas.addEventListener(kind, draw);
 
-  // 14 MB are fetched when the face comes into view, not for those who came for another part of the page.
   async function wake() {
     say("The network is on its way (14 MB) …");
     try {
@@ -249,10 +249,6 @@ export function face(facts) {
       make("div", { class: "demo-row" }, colours.node, size.node),
       make("fieldset", {}, make("legend", {}, "This person has"), ...boxes.map(box => make("label", {}, box, ` ${plain(box.value)}`)))),
     make("div", { class: "demo-right" }, cut.node, answers.node, legend(facts)));
-  new IntersectionObserver((entries, observer) => {
-    if (!entries.some(entry => entry.isIntersecting)) return;
-    observer.disconnect();
-    wake();
-  }).observe(node);
+  wake();
   return node;
 }

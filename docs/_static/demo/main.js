@@ -6,20 +6,28 @@ import { make } from "./parts.js";
 import { valley } from "./valley.js";
 
 const PARTS = { face, kernel, valley, heaps };
+const MISSING = "This site was built where onnxruntime-web could not be had, so the network can't answer here. The other three parts "
+  + "work.";
 
 async function start() {
-  const places = document.querySelectorAll("[data-demo]");
   const answer = await fetch(new URL("demo.json", import.meta.url));
   const facts = await answer.json();
-  document.querySelector(".demo-fallback").hidden = true;
-  for (const place of places) {
-    if (place.dataset.demo === "face" && !place.dataset.runtime) {
-      place.append(make("p", {}, "This site was built where onnxruntime-web could not be had, so the network can't answer here. "
-        + "The other three parts work."));
-      continue;
-    }
-    place.replaceChildren(await PARTS[place.dataset.demo](facts));
+  for (const place of document.querySelectorAll("[data-demo]")) {
+    const part = PARTS[place.dataset.demo];
+    if (place.dataset.demo === "face") offer(place, () => part(facts));
+    else place.replaceChildren(part(facts));
   }
+}
+
+// The network is large, so it comes when a reader asks for it. The button is as high as the sentence in whose place it is.
+function offer(place, build) {
+  const slot = place.querySelector(".demo-slot");
+  slot.style.minHeight = `${slot.offsetHeight}px`;
+  slot.replaceChildren(place.dataset.runtime ? make("div", { class: "demo-part" },
+    make("button", { type: "button", class: "demo-start", onclick: () => {
+      place.replaceChildren(build());
+      place.querySelector("select").focus();
+    } }, "Start the demo (it loads 14 MB)")) : make("p", {}, MISSING));
 }
 
 start();
