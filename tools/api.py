@@ -3,6 +3,7 @@
 A docment is the comment beside a parameter. Here the parameters with their docments become a folded table below what autodoc
 shows of a name, and the source follows, folded.
 """
+import functools
 import importlib
 import inspect
 import re
@@ -20,6 +21,7 @@ from tools.notebooks import PACKAGE, ROOT, module_of, name_of, notebooks, read, 
 EMPTY = inspect.Parameter.empty
 GLOSSARY = "docs/glossary"
 LONGEST = 100  # of a constant's value that is shown
+source_of = functools.cache(inspect.getsource)  # it reads a file's tokens each time
 
 
 def described(thing):
@@ -117,14 +119,14 @@ def show(app, what, name, thing, options, lines):
         if rows:
             lines += fold("Result" if [*known] == ["return"] else "Parameters", [".. list-table::", "", *rows])
         if what != "method" or is_patched(function):
-            source = textwrap.dedent(inspect.getsource(function))
+            source = textwrap.dedent(source_of(function))
             lines += fold(f"Source of {name.split('.', 2)[-1]}", [".. code-block:: python", "", textwrap.indent(source, "   ")])
             lines[:] = "\n".join(lines).splitlines()
 
 
 def is_patched(method):
     "Does a method stand outside its class, as those that grow it by @patch?"
-    return inspect.getsource(method).startswith("@patch")
+    return source_of(method).startswith("@patch")
 
 
 def skip(app, owner, name, thing, skipped, options):

@@ -202,7 +202,8 @@ def api(folder):
     listed = "\n".join(f"   {PACKAGE}.{module}" for module in modules)
     contents = "\n".join(f"   {module}" for module in modules)
     (folder / "index.rst").write_text(
-        f"API\n===\n\nThe modules of the package. Each has a page with its names.\n\n.. autosummary::\n\n{listed}\n\n.. toctree::\n   :hidden:\n\n{contents}\n")
+        "API\n===\n\nThe modules of the package. Each has a page with its names.\n\n"
+        f".. autosummary::\n\n{listed}\n\n.. toctree::\n   :hidden:\n\n{contents}\n")
 
 
 def lay_out(pages, folder):
