@@ -38,7 +38,7 @@ def main():
     for name in args.pages:
         for preset in ("phone", "desktop"):
             found, lost = scores(f"http://127.0.0.1:{server.server_port}/{name}.html", preset)
-            print(f"{name}, {preset}: {', '.join(map(str, found))}", *(f"  ({'; '.join(lost)})" if lost else ()), flush=True)
+            print(f"{name}, {preset}: {', '.join(map(str, found))}", f"({'; '.join(lost)})" if lost else "", flush=True)
 
 
 if __name__ == "__main__":
