@@ -12,6 +12,7 @@
 #   make numbers          is each published number what nbs/results gives?
 #   make mutants          change the code on purpose: which change does no test notice?
 #   make lowest           does the package work with the lowest versions that settings.ini allows, all together?
+#   make colab            does the tour run with the versions that Colab has?
 #   make clean            remove .venv and all that was built; runs/ and the user's cache stay
 # Another Python: make PYTHON=python3.12 study. Options: make study STUDY="--out runs/big --seeds 16"
 
@@ -39,7 +40,7 @@ moved = $(if $(filter-out $(call one_word,$(CURDIR)),$(call one_word,$(shell cat
 clear = $(if $(filter moved,$^),--clear)
 stop_at = $(if $(strip $($(1))),$(error $(strip $($(1)))))
 
-.PHONY: study test faults lab docs outputs lessons-real bench figures numbers mutants lowest clean
+.PHONY: study test faults lab docs outputs lessons-real bench figures numbers mutants lowest colab clean
 
 study: .venv/ready
 	$(bin)/celeba-nb study $(STUDY)
@@ -77,6 +78,9 @@ mutants: .venv/ready-dev
 lowest: .venv/lowest/ready
 	@.venv/lowest/bin/python -m tools.lowest --try
 
+colab: .venv/colab/ready
+	@.venv/colab/bin/python -m tools.colab
+
 clean:
 	rm -rf .venv build dist docs/_build *.egg-info .pytest_cache .ruff_cache
 	find celeba_nb tests tools -name __pycache__ -prune -exec rm -rf {} +
@@ -110,6 +114,13 @@ moved:
 	@$(PYTHON) -m tools.lowest > .venv/lowest/constraints.txt
 	@.venv/lowest/bin/python -m pip install -qq --disable-pip-version-check --constraint .venv/lowest/constraints.txt \
 		--editable '.[scale,explain,photo,export]'
+	@echo '$(CURDIR)' > $@
+
+.venv/colab/ready: $(metadata) tools/colab.txt $(call moved,.venv/colab/ready)
+	$(call stop_at,python_problem)@echo "Setting up .venv/colab with the versions that Colab has (PyTorch is large) ..."
+	@$(PYTHON) -m venv $(clear) .venv/colab
+	@.venv/colab/bin/python -m pip install -qq --disable-pip-version-check --constraint tools/colab.txt \
+		. ipykernel ipywidgets nbclient
 	@echo '$(CURDIR)' > $@
 
 .venv/ready-bench: $(metadata) $(call moved,.venv/ready)

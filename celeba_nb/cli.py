@@ -208,7 +208,7 @@ def verdict_command(
 
     Example, with test items: celeba-nb verdict runs.csv --items images.csv
     """
-    with one_line_errors("Nothing was written.", json_file, picture):
+    with one_line_errors("Nothing was written.", json_file, picture, light=True):
         from celeba_nb.compare import effect_lines, verdict
         from celeba_nb.style import render
         from celeba_nb.tables import read_csv
@@ -383,7 +383,7 @@ def predict_command(
     The photos do not leave this machine. One that can't be read doesn't stop the others; the exit code is then 1. Faces are
     found with dlib (pip install 'celeba_nb[photo]').
 
-    Example: celeba-nb predict me.jpg friends.png --model runs/model --json answers.json
+    Example: celeba-nb predict me.jpg friends.png --model runs/model
 
     Example: celeba-nb predict holidays 'albums/*/*.heic' --model runs/model
     """
@@ -475,7 +475,8 @@ def reproduce_command(
 
 # %% ../nbs/internals/cli.ipynb #c4dd49e1
 _Page = Annotated[Path, typer.Option("--out", help="The HTML file to write.")]
-_KnownRoot = Annotated[Path | None, typer.Option("--root", help="The CelebA folder that the network was trained on (optional).")]
+_KnownRoot = Annotated[Path | None, typer.Option("--root", help="The folder that the network was trained on (optional): "
+                                                     "to resample identities, and to show drawn faces.")]
 
 
 @app.command("report", cls=GroupedCommand, rich_help_panel=_NETWORK)
@@ -518,7 +519,7 @@ def sketch_command(
 
     Example: celeba-nb sketch faces --train-images 2000 --label-noise 0.05
     """
-    with one_line_errors("No folder was made."):
+    with one_line_errors("No folder was made.", light=True):
         from celeba_nb.sketch import make_sketch
 
         make_sketch(out, train_images, valid_images, test_images, seed=seed, label_noise=label_noise)
@@ -601,7 +602,7 @@ def bench_command(
 
     This needs the repository, which contains the other implementations (benchmarks/), and for fastai the extra `bench`.
 
-    Example: celeba-nb bench --root ~/celeba --peers naive,fastai --json bench.json
+    Example: celeba-nb bench --root ~/celeba --peers naive --json bench.json
     """
     with one_line_errors("Nothing was written.", json_file):
         from celeba_nb.benchmark import backend_script, bench

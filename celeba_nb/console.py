@@ -21,7 +21,7 @@ import shutil
 import sys
 import textwrap
 import warnings
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -71,7 +71,7 @@ class ShownText(io.TextIOBase):
 
     def write(
         self,
-        text: str,
+        text: str,  # of one line or several
         color: str | None = None,  # of the text in a terminal, such as "green"
     ) -> int:  # the number of characters
         "Write a text; its line breaks are kept."
@@ -129,7 +129,20 @@ def say_verdicts(
         say()
 
 # %% ../nbs/internals/console.ipynb #system-problem
-_MEMORY = ("allocate memory", "not enough memory", "out of memory", "bad_alloc", "start new thread", "failed to map segment")
+_MEMORY = ("allocate memory", "not enough memory", "out of memory", "bad_alloc", "start new thread", "failed to map segment",
+           "without exception set", "without setting an exception")  # the last two: of modules that are imported meanwhile
+_LEAST_ADDRESSES = 4_500_000_000  # bytes that PyTorch and the others reserve on two cores, whether or not they are used
+
+
+def _check_addresses():
+    "Refuse a limit of addresses with which OpenBLAS, as it is loaded, would wait for memory for ever."
+    with suppress(ImportError):  # Windows has no such limits
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if 0 <= limit < _LEAST_ADDRESSES:  # without a limit it is -1, or more than any machine has
+            raise TrainingError(f"ulimit -v allows {limit / 1e9:.1f} GB of addresses, but PyTorch and other libraries reserve "
+                                f"{_LEAST_ADDRESSES / 1e9:.1f} GB: allow more (ulimit -v unlimited), and try again")
 
 
 def _system_problem(error):
@@ -186,12 +199,15 @@ def show_error(
 def one_line_errors(
     kept: str,  # printed after Ctrl-C
     *results: Path | None,  # files that the command will write; WriteError, before it begins, if one can't be written
+    light: bool = False,  # the command does without PyTorch
 ):
     "Turn the package's errors, and the system's, into one line and exit code 1, and warnings into sentences."
     aside = any(path is not None and is_standard_output(path) for path in results)
     shown = ShownText(sys.stderr if aside else sys.stdout, sys.stdout)
     try:
         with redirect_stdout(shown), plain_warnings():
+            if not light:
+                _check_addresses()
             for path in results:
                 if path is not None:
                     check_output(path)

@@ -80,7 +80,7 @@ def line_chart(
         for (name, (x, y)), style in zip(lines.items(), _LINE_STYLES):
             axes.plot(x, y, label=name, **style)
         axes.set(xlabel=x_label, ylabel=y_label)
-        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
         return figure_svg(figure, alt)

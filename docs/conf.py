@@ -94,6 +94,9 @@ def finish(app, pagename, templatename, context, doctree):
         context["theme_source_view_link"] = f"{repository}/README.md"
     captions = context["furo_navigation_tree"]
     context["furo_navigation_tree"] = captions.replace('role="heading"', 'role="heading" aria-level="2"')
+    if "sd-" not in context.get("body", ""):  # no cards: without the files that lay them out
+        for kind in ("css_files", "script_files"):
+            context[kind] = [file for file in context[kind] if "design" not in str(file.filename)]
     context["metatags"] = context.get("metatags", "") + described(context, doctree)
 
 

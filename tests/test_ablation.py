@@ -1,6 +1,7 @@
 """The study: what a picture, a table and a file say at their edges, how many runs fit, and which processes end together."""
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -39,6 +40,7 @@ from celeba_nb.study import (
     plan_runs,
     plot_effects,
     runs_at_once,
+    study_lines,
     study_recipes,
 )
 
@@ -294,8 +296,8 @@ def test_a_table_of_methods(three):
 
 def test_a_table_for_people(three):
     lines = format_table(three).splitlines()
-    assert len(lines) == 1 + 2 and "82.00 (sd 2.83)" in lines[1]
-    assert "83.50" in lines[1] and "0.5000" in lines[1] and "–" in lines[2]
+    assert len(lines) == 1 + 2 and "82.00% (2.83)" in lines[1]
+    assert "83.50%" in lines[1] and "0.5000" in lines[1] and "90.00% (–)" in lines[2] and " – " in lines[2]
 
 
 def test_percent():
@@ -314,6 +316,19 @@ def test_effects_for_people():
     assert as_accuracy == "test accuracy flip +1.00 +0.40 to +1.60 0.0234 7 of 8 helps"
     assert as_loss == "valid loss flip +0.0100 +0.0040 to +0.0160 0.0234 7 of 8 hurts"
     assert alone == "test accuracy flip +1.00 – 0.0234 7 of 1 none"
+
+
+def test_the_published_tables_fit_a_terminal():
+    "A block for each outcome, a line for each effect, its verdict last."
+    effects, table = (pd.read_csv(RESULTS / f"study_{name}.csv") for name in ("effects", "table"))
+    lines = ["".join(line) for line in study_lines(effects)]
+    assert max(map(len, [*lines, *format_table(table).splitlines()])) <= 80
+    blocks = "\n".join(lines).strip().split("\n\n")
+    assert [block.partition("\n")[0] for block in blocks] == [
+        "test accuracy, points (higher is better)", "valid loss, nats (lower is better)", "train loss, nats (lower is better)",
+        "test mirrored accuracy, points (higher is better)"]
+    assert re.fullmatch(r"  lower rate  \+0.03 .* the same within 0.2 points", blocks[0].splitlines()[3])
+    assert study_lines(effects)[3][1] == "helps"
 
 
 def test_a_plot_shows_the_outcome_asked_for():
@@ -350,7 +365,7 @@ def test_the_papers_results_are_only_shown_beside_those_of_its_faces(made):
     assert made.kind == "drawn" and "paper_accuracy" not in made.table() and "study's" not in format_table(made.table())
     assert len(made.plot_outcome().lines) == 2 + 1
     made.kind = "CelebA"
-    assert "the study's %" in format_table(made.table()) and len(made.plot_outcome().lines) == 2 + 2
+    assert "the study's" in format_table(made.table()) and len(made.plot_outcome().lines) == 2 + 2
     assert np.allclose(made.plot_outcome().lines[3].get_ydata(), PAPER["test_accuracy"])
     made.kind = "drawn"
 

@@ -1,6 +1,7 @@
 """The command line: how soon it answers, what it refuses, and what each command says besides what it writes."""
 import importlib
 import inspect
+import io
 import json
 import math
 import os
@@ -27,6 +28,7 @@ from celeba_nb.recipe import PARTS, RECIPES, Recipe, check_names
 from celeba_nb.run import load, save
 from celeba_nb.sketch import make_sketch
 from celeba_nb.stats import effect_rows
+from celeba_nb.training import Progress
 from tools.notebooks import ROOT
 
 APP = "from celeba_nb.cli import app; app()"
@@ -228,6 +230,109 @@ def test_another_part_does_not_get_the_arguments_of_the_one_it_replaces():
         assert options.recipe_from_options({part: getattr(start, part)}, "best-1k") == start
 
 
+# In a terminal.
+
+
+class Terminal(io.StringIO):
+    "What a person sees, in a terminal whose width is in COLUMNS."
+
+    def isatty(self):
+        return True
+
+
+def help_in_terminal(monkeypatch, *words):
+    monkeypatch.setattr(sys, "stdout", screen := Terminal())
+    typer.main.get_command(cli.app).main([*words, "--help"], prog_name="celeba-nb", standalone_mode=False)
+    return screen.getvalue()
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_help_fits_the_terminal(columns, monkeypatch):
+    "Each line, and at 120 columns it needs fewer of them."
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("NO_COLOR", "1")
+    shown = {name: help_in_terminal(monkeypatch, *name.split()) for name in ["", *commands()]}
+    widths = {name: max(map(len, text.splitlines())) for name, text in shown.items()}
+    assert {name: width for name, width in widths.items() if width > columns} == {}
+    assert (widths["train"] > 80) == (columns > 80)
+
+
+def test_help_lists_the_commands_by_group_in_whole_sentences():
+    shown = call("--help").output
+    assert re.findall("^([A-Z][a-z ]+):$", shown, re.MULTILINE) == ["Options", "Experiments", "A network", "Images"]
+    assert "..." not in shown.partition("Experiments:")[2]
+    assert all(re.search(f"^  {name}  ", shown, re.MULTILINE) for name in commands())
+
+
+@pytest.mark.parametrize(("variables", "colored"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
+def test_colours_only_where_they_are_wanted(variables, colored, monkeypatch):
+    "Not in files and pipes, which is what the other tests see; and never without the words."
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in ({"TERM": "xterm"} | variables).items():
+        monkeypatch.setenv(name, value)
+    help_text = help_in_terminal(monkeypatch, "train")
+    monkeypatch.setattr(sys, "stdout", screen := Terminal())
+    console.say_verdicts([("flip ", "helps"), ("rate ", "no difference seen")])
+    assert ("\x1b[36m--lr NUMBER\x1b[0m" in help_text) == ("flip \x1b[32mhelps\x1b[0m" in screen.getvalue()) == colored
+    plain = re.sub(r"\x1b\[\d*m", "", help_text + screen.getvalue())
+    assert "\x1b" not in plain and plain.endswith("flip helps\nrate no difference seen\n")
+    assert "\x1b" not in call("train", "--help").output
+
+
+def test_lines_are_broken_between_words_only_in_a_terminal(monkeypatch, capsys):
+    "What is printed can't colour the terminal by itself."
+    monkeypatch.setenv("COLUMNS", "40")
+    text = f"Written: {'a/' * 30}b, and a sentence that is longer than the terminal is wide \x1b[31m"
+    console.say(text), console.show_warning(text)
+    said = capsys.readouterr()
+    assert said.out == text.replace("\x1b", "\\x1b") + "\n" and said.err == f"Warning: {said.out}"
+    monkeypatch.setattr(sys, "stdout", screen := Terminal())
+    console.say(text)
+    lines = screen.getvalue().splitlines()
+    assert " ".join(lines) == text.replace("\x1b", "\\x1b") and "a/" * 30 + "b," in lines
+    assert all(len(line) <= 40 for line in lines if "a/" not in line)
+
+
+def test_the_bar_of_a_long_run_shows_loss_and_accuracy(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys, "stderr", screen := Terminal())
+    state = SimpleNamespace(recipe=Recipe(epochs=1000), steps=10, epoch=500, batch=0,
+                            history=[{"epoch": 501, "valid_loss": 0.43721, "valid_accuracy": 0.80123}])
+    bar = Progress()
+    bar.on_start(state)
+    bar.bar.start_t -= 20_000
+    bar.on_epoch(state)
+    bar.bar.refresh()
+    bar.on_end(state)
+    line = screen.getvalue().split("\r")[-1].strip()
+    assert line.endswith("epoch 501: valid loss 0.4372, accuracy 80.12%") and len(line) <= 80 and "50%|" in line
+
+
+# Completion.
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_for_each_shell(shell):
+    done = CliRunner().invoke(cli.app, [], prog_name="celeba-nb", env={"_CELEBA_NB_COMPLETE": f"source_{shell}"})
+    assert done.exit_code == 0 and "_CELEBA_NB_COMPLETE" in done.output and "Usage" not in done.output
+    assert "--install-completion" in call("--help").output
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+def test_bash_completes(tmp_path):
+    "A command, an option's value, and files where this program has no words."
+    program = tmp_path / "celeba-nb"
+    program.write_text(f"#!{sys.executable}\n{APP}\n")
+    program.chmod(0o755)
+    ask = "".join(f"COMP_WORDS=({words}); COMP_CWORD={len(words.split()) - 1}; _celeba_nb_completion celeba-nb; "
+                  'echo "${COMPREPLY[*]}"; ' for words in ("celeba-nb tr", "celeba-nb train --schedule cos"))
+    script = f'eval "$(_CELEBA_NB_COMPLETE=source_bash celeba-nb)"; {ask} complete -p celeba-nb'
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=tmp_path,
+                          env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)})
+    assert done.stdout.splitlines()[:2] == ["train", "cosine"], done
+    assert "-o default" in done.stdout
+
+
 # Errors and results.
 
 
@@ -346,11 +451,11 @@ def test_a_study_on_sketch_faces_says_so(capsys):
 def test_a_study_shows_its_tables_and_files(monkeypatch, capsys):
     "And its JSON keeps the effects on the accuracy apart from the others."
     monkeypatch.setattr(study, "format_table", lambda table: f"{len(table)} methods")
-    monkeypatch.setattr(study, "format_effects", lambda effects: f"{len(effects)} effects")
+    monkeypatch.setattr(study, "study_lines", lambda effects: [(f"{len(effects)} effects: ", "helps")])
     monkeypatch.setattr(results, "save_study", lambda study, effects: ["runs.csv"])
     effects = pd.DataFrame({"outcome": ["test_accuracy", "valid_loss"], "mean": [0.5, 0.25]})
     found = cli._show_study(SimpleNamespace(table=lambda: effects, effects=lambda: effects))
-    assert capsys.readouterr().out.split("\n") == ["", "2 methods", "", "2 effects", "", "Written: runs.csv", ""]
+    assert capsys.readouterr().out.split("\n") == ["", "2 methods", "2 effects: helps", "", "Written: runs.csv", ""]
     assert found["effects"] == [{"mean": 0.5}] and found["effects_other"] == [{"outcome": "valid_loss", "mean": 0.25}]
 
 
@@ -485,7 +590,7 @@ def test_bench_says_how_many_times_as_fast(capsys, tmp_path):
                           "train_images_s": 1.0, "peak_mb": 1.0, "test_accuracy": 0.8})
     cli._show_bench(found, tmp_path / "bench.json")
     said = capsys.readouterr().out
-    assert "5.00 times as fast as naive (4.00 to 6.00)" in said and "test_accuracy" in said
+    assert "5.00 times as fast as naive (4.00 to 6.00)" in said and "test accuracy" in said and "80.00%" in said
     assert read_strictly(tmp_path / "bench.json")["ratio_vs_naive"] == 5
 
 
@@ -513,16 +618,19 @@ def test_bench_runs_another_way(faces, tmp_path):
 
 def test_the_cache_is_shown_and_removed(faces, tmp_path, monkeypatch):
     monkeypatch.setenv("CELEBA_NB_CACHE", str(tmp_path / "cache"))
-    assert (empty := call("cache")).exit_code == 0 and empty.output == ""
+    empty = f"Nothing is kept in {tmp_path / 'cache'}\n"
+    assert (asked := call("cache")).exit_code == 0 and asked.output == empty
     assert call("train", "--root", faces, *TINY, "--out", tmp_path / "model").exit_code == 0
     make_sketch(tmp_path / "cache" / "sketch-0123", 3, 1, 1, progress=False)
-    decoded, drawn = sorted(call("cache").stdout.splitlines())
-    assert decoded.startswith("images/") and "40 images" in decoded and f"MB  decoded images at 16×16, {faces}" in decoded
-    assert drawn.startswith("sketch-0123 ") and "5 images" in drawn and "drawn faces" in drawn
+    lines = call("cache").stdout.splitlines()
+    (decoded, what), (drawn, faces_of) = sorted(zip(lines[::2], lines[1::2], strict=True))
+    assert decoded.startswith("images/") and drawn == "sketch-0123"
+    assert what.startswith("  40 images, ") and what.endswith(f" MB: decoded images at 16×16, {faces}")
+    assert faces_of.startswith("  5 images, ") and "drawn faces" in faces_of
     assert "nothing of that name" in call("cache", "--remove", "images/nothing").stderr
     assert "Removed: sketch-0123 (" in call("cache", "--remove", "sketch-0123").stdout
     assert not (tmp_path / "cache" / "sketch-0123").exists() and "40 images" in call("cache").stdout
-    assert "Removed: all (" in call("cache", "--remove", "all").stdout and call("cache").output == ""
+    assert "Removed: all (" in call("cache", "--remove", "all").stdout and call("cache").output == empty
 
 
 # Code of one's own.

@@ -1,5 +1,6 @@
 """Runs of any project: `celeba_nb.verdict` and `celeba-nb verdict`, on tables whose truth is known."""
 import json
+import re
 import warnings
 
 import numpy as np
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 
 from celeba_nb import verdict
 from celeba_nb.cli import app
+from celeba_nb.compare import effect_lines
 from celeba_nb.core import DataError
 from celeba_nb.stats import effect_rows
 
@@ -39,7 +41,7 @@ def test_the_verdicts_are_true():
     found = verdict(RUNS, margin=0.005)
     assert [*found.effects.columns] == COLUMNS and found.effects["verdict"].tolist() == ["helps", "the same within 0.005"]
     assert found.effects["base"].eq("m0").all() and found.effects["n"].eq(10).all() and found.effects["wins"][0] == 10
-    assert "m1 against m0: helps." in found.text and "0.005" in found.text
+    assert "m1 against m0: helps." in found.text and "the same within 0.5 points." in found.text
     down = verdict(RUNS, base="m1", direction="lower").effects.set_index("effect")
     assert down["verdict"].eq("helps").all() and (down["mean"] < 0).all() and (down["p_better"] > 0.5).all()
 
@@ -175,14 +177,36 @@ def test_rounding_makes_no_difference(scale):
 
 def test_the_paragraph_says_what_a_reader_must_know():
     found = verdict(RUNS, margin=0.5)
-    assert found.text.startswith("m1 against m0: helps, but by less than the margin. The difference in accuracy is +0.0")
+    assert found.text.startswith("m1 against m0: helps, but by less than the margin. The difference in accuracy is +")
+    assert re.search(r"is \+\d\.\d\d points \(95% interval \+\d\.\d\d to \+\d\.\d\d; ", found.text)
     assert "n = 10 pairs of runs with the same seed, better in 10; Holm-corrected p = 0.0039 by sign flips and " in found.text
     assert "One run of m1 is better than one of m0 in " in found.text and "corrected for 2 effects" in found.text
     assert "Higher is better." in found.text and "about other seeds on the same test set" in found.text
-    assert "The margin of 0.5 is wider than the range of all outcomes" in found.text
+    assert "The margin of 50 points is wider than the range of all outcomes" in found.text
     items = verdict(RUNS, items=items_of(RUNS, np.random.default_rng(0)), direction="lower")
     assert "other seeds and other items (60 here" in items.text and "Lower is better." in items.text
     assert found.about == "30 runs: m0 (10), m1 (10), m2 (10); seeds 0, 1, 2 ... 9"
+
+
+def test_an_accuracy_in_percent_and_a_loss_stay_in_their_unit():
+    percent = verdict(RUNS.assign(accuracy=100 * RUNS["accuracy"]), margin=0.5)
+    assert "the same within 0.5." in percent.text and " points" not in percent.text and percent.what == "accuracy, minus m0's"
+    loss = verdict(RUNS.rename(columns={"accuracy": "loss"}), direction="lower")
+    assert loss.what == "loss, minus m0's" and "points" not in loss.text
+
+
+def test_lines_fit_a_terminal():
+    "A long name has a line of its own; each effect's line ends with its verdict, in points."
+    found = verdict(RUNS, margin=0.005)
+    head, first, second = effect_lines(found.effects, found.unit)
+    assert head[1] == "" and first[0].startswith("  m1 +") and first[1] == "helps" and second[1] == "the same within 0.5 points"
+    assert "10 of 10" in first[0] and len({len(text) for text, _ in (head, first, second)}) == 1
+    name = "with a long list of augmentations that somebody chose"
+    apart = effect_lines(found.effects.replace("m1", name), found.unit)
+    assert apart[1] == (f"  {name}", "") and apart[2][0].split()[0] == first[0].split()[1] and apart[2][1] == "helps"
+    assert max(len("".join(line)) for line in apart) <= 80
+    alone = verdict(APART, family=["m1"])
+    assert " – " in effect_lines(alone.effects, alone.unit)[1][0]
 
 
 def test_items_of_other_methods_and_runs_dont_matter():
@@ -221,9 +245,10 @@ def test_the_picture_shows_pairs_mean_and_interval(direction, left):
     panels = found.plot().axes
     for ax, row in zip(panels, found.effects.itertuples(), strict=True):
         dots, bar, mean, zero = (line.get_xdata() for line in ax.lines)
-        assert np.allclose(np.sort(dots), np.sort(found.pairs[row.effect])) and len(dots) == row.n
-        assert list(bar) == [row.low, row.high] and list(mean) == [row.mean] and list(zero) == [0, 0]
+        assert np.allclose(np.sort(dots), 100 * np.sort(found.pairs[row.effect])) and len(dots) == row.n
+        assert np.allclose([*bar, *mean], [100 * row.low, 100 * row.high, 100 * row.mean]) and list(zero) == [0, 0]
         assert ax.get_title(loc="left").replace("\n", " ") == f"{row.effect}: {row.verdict}"
+    assert "\npoints of accuracy, minus m0's" in panels[-1].get_xlabel()
     assert panels[-1].get_xlabel().startswith(f"← {left} ") and "a dot: one pair" in panels[-1].get_xlabel()
     alone = verdict(APART[APART["method"].isin(["m0", "m1"])], direction=direction).plot().axes
     assert "a dot" not in alone[-1].get_xlabel()

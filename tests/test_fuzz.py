@@ -251,7 +251,6 @@ def fuzz_quietly(fuzz, *arguments):
 
 def in_a_process(target, *arguments, seconds):
     "The exit code of a fork that calls the target; None: it took too long, and was killed."
-    CONTEXT.set_forkserver_preload(["celeba_nb.cli"])
     process = CONTEXT.Process(target=target, args=arguments)
     process.start()
     process.join(seconds)

@@ -286,6 +286,7 @@ SYSTEM = {
                                       "you tried to allocate 999 bytes. Error code 12"), "not enough memory"),
     "a card's memory": (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"), "not enough memory"),
     "threads": (RuntimeError("can't start new thread"), "not enough memory"),
+    "an import": (SystemError("error return without exception set"), "not enough memory"),
     "a fork": (OSError(errno.ENOMEM, "Cannot allocate memory"), "not enough memory"),
     "a library": (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "not enough memory"),
     "files": (OSError(errno.EMFILE, "Too many open files"), "ulimit -n"),
@@ -303,6 +304,17 @@ def test_an_error_of_the_system_is_one_line(name, place, monkeypatch):
 
     monkeypatch.setattr("celeba_nb.tables.read_csv", fails)
     assert said in refused(verdict())
+
+
+def test_too_few_addresses_for_the_libraries(place, monkeypatch):
+    "With 3.2 GB PyTorch crashes as it is imported, and with 3.5 GB OpenBLAS may wait for ever; `verdict` needs less."
+    import resource
+
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (3_584_000_000, resource.RLIM_INFINITY))
+    said = refused(CliRunner().invoke(cli.app, ["evaluate", "model"]))
+    assert "ulimit -v allows 3.6 GB of addresses, but PyTorch and other libraries reserve 4.5 GB" in said
+    monkeypatch.setattr("celeba_nb.tables.read_csv", lambda path: exec("raise OSError('read')"))
+    assert "read" in refused(verdict())
 
 
 def test_our_own_mistakes_keep_their_traceback():

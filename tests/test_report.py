@@ -1,4 +1,6 @@
 """The page of a model in a real browser: it stays silent, asks for nothing, fits a phone, and is whole."""
+import base64
+import hashlib
 import json
 import os
 import re
@@ -21,6 +23,7 @@ from celeba_nb.report import (
     _TEMPLATES,
     GROUPS,
     attribute_table,
+    extreme_faces,
     find_baselines,
     gap_chart,
     group_report,
@@ -35,6 +38,7 @@ from celeba_nb.run import load
 from celeba_nb.sketch import make_sketch
 from celeba_nb.training import train
 
+FREQUENT = "learned to say what is most frequent"
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -130,6 +134,34 @@ def test_pictures_and_headings(opened):
         assert tab.query_selector(link.get_attribute("href")).query_selector("h2")
 
 
+@pytest.mark.parametrize("opened", [{"viewport": DESKTOP}], indirect=True)
+def test_the_table_sorts_by_keyboard(opened, model):
+    "By numbers, what isn't one last; a second time the other way round; and by name."
+    tab, _, _ = opened
+
+    def press(title):
+        tab.get_by_role("button", name=title).focus()
+        tab.keyboard.press("Enter")
+        (head,) = tab.query_selector_all("th[aria-sort]")
+        rows = [row.split("\t") for row in tab.inner_text("table.sortable tbody").splitlines()]
+        return head.get_attribute("aria-sort"), rows
+
+    order, rows = press("Recall")
+    recall = [float(row[5].rstrip("%")) for row in rows if row[5] != "–"]
+    assert order == "descending" and len(rows) == 40 and recall == sorted(recall, reverse=True)
+    assert all(row[5] == "–" for row in rows[len(recall):])
+    assert press("Recall")[0] == "ascending" and press("Attribute")[0] == "ascending"
+    assert [row[0] for row in press("Gain, points")[1]][0] == attribute_table(load(model), find_baselines(load(model))).index[0]
+
+
+@pytest.mark.parametrize("opened", [{"java_script_enabled": False}], indirect=True)
+def test_without_javascript_the_table_is_a_table(opened, model):
+    tab, _, _ = opened
+    names = [cell.inner_text() for cell in tab.query_selector_all("table.sortable tbody th")]
+    assert names == [*attribute_table(load(model), find_baselines(load(model))).index]
+    assert tab.query_selector("table.sortable button") is None
+
+
 @pytest.mark.parametrize("opened", [{"viewport": PHONE}], indirect=True)
 def test_a_name_is_only_a_name(opened, model):
     tab, said, _ = opened
@@ -171,17 +203,21 @@ class Tags(HTMLParser):
         self.found.append((tag, dict(attributes)))
 
 
-def test_it_is_one_file_without_a_script(page):
+def test_it_is_one_file_with_one_script(page):
+    "Whose hash the policy names, so that no other one runs."
     tags = Tags()
     tags.feed(page.read_text())
     kinds = [tag for tag, _ in tags.found]
-    assert not {"script", "link", "img", "iframe", "object", "image"} & set(kinds) and kinds.count("h1") == 1
+    assert kinds.count("script") == 1 and not {"link", "img", "iframe", "object", "image"} & set(kinds) and kinds.count("h1") == 1
     assert all(len(values["aria-label"]) > 20 for tag, values in tags.found if tag == "svg") and kinds.count("svg") >= 3
     assert all(values["href"].startswith("#") for tag, values in tags.found if tag == "a")
     ids = [values["id"] for _, values in tags.found if "id" in values]
     assert len(ids) == len(set(ids)) > 6
     policy = [values["content"] for tag, values in tags.found if values.get("http-equiv") == "Content-Security-Policy"]
-    assert policy == ["default-src 'none'; style-src 'unsafe-inline'"]
+    script = page.read_text().partition("<script>")[2].partition("</script>")[0]
+    named = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy == [f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{named}'"]
+    assert not any(name.startswith("on") for _, values in tags.found for name in values)
 
 
 def test_it_says_what_the_data_were(model, page):
@@ -193,6 +229,52 @@ def test_it_says_what_the_data_were(model, page):
     made = make_page(replace(run, attributes=tuple(names), kind="own"), "x")
     assert "somebody entered" in made and "None of the attributes names a group" in made
     assert all(f">{name}</th>" in made for name in names)
+
+
+def test_its_head_has_what_a_model_card_must_say(model, page):
+    "The kind of data in its first line; then date, use, licence, temperature and thresholds."
+    run, seen = load(model), page.read_text()
+    assert "<p class=\"soft\">Trained on drawn faces" in seen and seen.index("Trained on drawn faces") < seen.index("<h1>")
+    head = seen.partition('<dl class="facts">')[2].partition("</dl>")[0]
+    assert run.machine["date"] in head and f"{run.temperature:.2f}: all logits" in head and "yes above 50%" in head
+    assert "not for photos" in head and "Apache-2.0" in head and "non-commercial" not in head
+    known = {"test": np.where(run.predictions["test_truth"], 0.9, 0.1)}
+    other = make_page(replace(run, kind="CelebA", thresholds=(0.25,) * 39 + (0.5,), machine={},
+                              predictions={**run.predictions, **known}), "x")
+    assert FREQUENT not in other
+    head = other.partition('<dl class="facts">')[2].partition("</dl>")[0]
+    assert "date not recorded" in head and "non-commercial research" in head and "25.0% to" in head and "50.0%" in head
+
+
+def test_it_says_when_a_network_only_learned_what_is_frequent(model):
+    run = load(model)
+    guess = np.broadcast_to(run.predictions["valid_truth"].mean(0), run.predictions["test"].shape)
+    made = make_page(replace(run, predictions={**run.predictions, "test": guess}), "x")
+    assert FREQUENT in made and "40 of 40 attributes get the same answer" in made
+
+
+def test_only_drawn_faces_are_shown(model):
+    "The four answered best, and the four answered worst; of photos none, whoever says that they are drawn."
+    run, labels = load(model), read_celeba(model.parent / "faces")
+    with_faces = make_page(run, "x", labels)
+    right = (((run.predictions["test"] > 0.5) == run.predictions["test_truth"]).sum(1)).tolist()
+    shown = re.findall(r'<img src="data:image/jpeg;base64,([^"]+)" alt="Drawn face (\S+), (\d+) of 40 answers right"', with_faces)
+    assert [int(n) for *_, n in shown] == [*sorted(right)[::-1][:4], *sorted(right)[:4]]
+    assert base64.b64decode(shown[0][0]) == (model.parent / "faces" / "img_align_celeba" / shown[0][1]).read_bytes()
+    assert "img-src data:; " in with_faces and not extreme_faces(run, None)
+    photos = replace(labels, root=model.parent)  # as they are, but in a folder that the package didn't draw
+    for claimed in ("drawn", "CelebA", None):
+        assert not extreme_faces(replace(run, kind=claimed), photos)
+    assert not extreme_faces(replace(run, kind="CelebA"), labels)
+
+
+def test_ticks_are_whole(model):
+    "There is no epoch 1.5; gaps of nothing have ticks at points, too."
+    for n in (1, 2, 3, 7):
+        ticks = re.findall(r">([\d.−]+)</text>", line_chart({"a": (range(1, n + 1), [0.5] * n)}, "epoch", "", "x" * 30))
+        assert set(ticks) & {"1", "2"} and not any(re.search(r"[1-9]\.\d", tick) for tick in ticks), ticks
+    nothing = gap_chart(pd.DataFrame(dict.fromkeys(["gap", "low", "high"], [0.0]), ["Bald"]), "points", "x" * 30)
+    assert re.findall(r">([\d.−]+)</text>", nothing) == ["−1", "0", "1"]
 
 
 def test_the_same_run_gives_the_same_page(model, page):

@@ -1,6 +1,7 @@
 """The site, as a reader finds it: built by `make docs`, opened in a browser, at a desk, in the dark and on a phone."""
 import functools
 import importlib
+import inspect
 import os
 import re
 import subprocess
@@ -16,8 +17,11 @@ from tools import docs
 from tools.notebooks import PACKAGE, ROOT, copy_project, module_of, name_of, notebooks, read, run
 
 COURSE = [f"nbs/{name_of(path)}.html" for path in notebooks()]
-PAGES = ["index.html", *COURSE, *(f"{name}.html" for name in docs.BESIDE), "genindex.html", "search.html"]
 MODULES = [module for path in notebooks() if (module := module_of(read(path)))]
+API = ["api/index.html", *(f"api/{module}.html" for module in MODULES)]
+OTHERS = ["index.html", *COURSE, *(f"{name}.html" for name in docs.BESIDE), "genindex.html", "search.html"]
+PAGES = [*OTHERS, *API]
+LOOKED_AT = [*OTHERS, "api/index.html", "api/study.html", "api/layers.html"]  # in the browser: all others of api/ are like these
 on_pages = pytest.mark.parametrize("name", PAGES)
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
@@ -102,26 +106,64 @@ def test_pictures_have_words(name, pages):
         assert not re.search(r"_images/|\.png|[*`]|\]\(", picture["alt"]), picture["alt"]
 
 
+@pytest.fixture(scope="module")
+def modules():
+    "The modules of the package, imported."
+    return {module: importlib.import_module(f"{PACKAGE}.{module}") for module in MODULES}
+
+
 @pytest.mark.parametrize("module", MODULES)
-def test_each_exported_name_is_documented(module, pages):
-    everything = set().union(*(page.anchors for page in pages.values()))
-    exported = importlib.import_module(f"{PACKAGE}.{module}")
-    missing = {f"{PACKAGE}.{module}.{name}" for name in exported.__all__ if not name.startswith("_")} - everything
-    assert not missing
+def test_each_exported_name_is_documented(module, pages, modules):
+    exported = {name for name in modules[module].__all__ if not name.startswith("_")}
+    names = {f"{PACKAGE}.{module}.{name}" for name in exported}
+    assert not names - pages[f"api/{module}.html"].anchors
 
 
-def test_a_name_has_its_parameters_and_its_source_folded(site):
-    text = (site / "nbs" / "03_loop.html").read_text(encoding="utf-8")
-    place = text.index('id="celeba_nb.loop.bce"')
-    after = text[place : place + 6000]
-    assert "<table" in after and "in [-1, 1]" in after and "the mean over images and attributes" in after
-    assert re.search(r"<details[^>]*>\s*<summary[^>]*>.*Source of bce", after, re.S)
-    assert '<details open' not in text
+def test_a_module_has_a_line_for_each_name_and_the_parameters_folded(site):
+    text = (site / "api" / "loop.html").read_text(encoding="utf-8")
+    assert re.search(r'<td>.*?#celeba_nb.loop.bce".*?</td>\s*<td><p>Compute the binary cross-entropy', text)
+    after = text[text.index('id="celeba_nb.loop.bce"') : text.index('id="celeba_nb.loop.train_step"')]
+    folded = re.search(r"<details><summary>Parameters</summary>(.*?)</details>", after, re.S)[1]
+    assert "in [-1, 1]" in folded and "the mean over images and attributes" in folded
+    assert "<details open" not in text
+
+
+def test_a_named_tuple_has_its_fields(site):
+    text = (site / "api" / "layers.html").read_text(encoding="utf-8")
+    after = text[text.index('id="celeba_nb.layers.ReceptiveField"') :].split("Source of")[0]
+    assert "pixels between the fields of neighbouring units" in after and "kwargs" not in after
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_parameters_are_explained_and_the_source_is_that_of_the_name(module, site, modules):
+    text = (site / "api" / f"{module}.html").read_text(encoding="utf-8")
+    assert not re.search(r"<td>\s*(<p>\s*</p>)?\s*</td>", text.partition("<dl")[2]), "an empty cell"
+    folds = re.findall(r"<summary>Source of ([\w.]+)</summary>(.*?)</details>", text, re.S)
+    for name, shown in folds:
+        code = re.sub(r"<[^>]+>", "", shown)
+        assert re.search(rf"^ *(async )?(def|class) {name.split('.')[-1]}\b", code, re.M), name
+    defined = {name for name in modules[module].__all__ if not name.startswith("_")
+               and (inspect.isclass(value := getattr(modules[module], name)) or inspect.isfunction(value))}
+    assert defined <= {name for name, _ in folds}
 
 
 def test_a_name_in_the_prose_leads_to_its_definition(site):
     text = (site / "nbs" / "01_data.html").read_text(encoding="utf-8")
-    assert re.search(r'<a [^>]*href="internals/data.html#celeba_nb.data.find_root"[^>]*><code', text)
+    assert re.search(r'<a [^>]*href="../api/data.html#celeba_nb.data.find_root"[^>]*><code', text)
+
+
+def test_a_term_says_what_it_is(site):
+    text = (site / "nbs" / "03_loop.html").read_text(encoding="utf-8")
+    assert re.search(r'<a [^>]*glossary.html#gradient"[^>]* title="how much one number changes[^"()]*"', text)
+
+
+@on_pages
+def test_other_sites_can_describe_a_page(name, site):
+    text = (site / name).read_text(encoding="utf-8")
+    assert len(re.search(r'<meta name="description" content="([^"]*)"', text)[1].split()) > 3
+    for file in (re.search(r'property="og:image" content="https://[^"]*/(_static/[^"]*)"', text)[1], "_static/logo.png"):
+        assert (site / file).stat().st_size < 200_000
+    assert 'rel="icon"' in text
 
 
 def test_a_formula_needs_no_script(site):
@@ -200,17 +242,32 @@ def check(page, **options):
     assert not faults, "\n".join(faults)
 
 
-@on_pages
+SMALL = """() => {
+    const words = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), small = new Set();
+    while (words.nextNode()) {
+        const place = words.currentNode.parentElement, size = parseFloat(getComputedStyle(place).fontSize);
+        if (words.currentNode.textContent.trim() && size > 0 && size < 12 && place.checkVisibility({ visibilityProperty: true }))
+            small.add(`${size} px: ${place.outerHTML.slice(0, 100)}`);
+    }
+    return [...small];
+}"""
+CUT = """() => [...document.querySelectorAll("div.cell_input pre, details div.highlight pre")]
+    .filter(code => code.scrollWidth > code.clientWidth).map(code => code.textContent.slice(0, 100))"""
+
+
+@pytest.mark.parametrize("name", LOOKED_AT)
 def test_page(name, visit):
     page = visit(name)
     assert PACKAGE in page.title()
     empty = "images => images.filter(image => image.complete && !image.naturalWidth).map(image => image.src)"
     assert page.locator("img").evaluate_all(empty) == []
     page.evaluate(OPEN_FOLDS)
+    assert page.evaluate(CUT) == []
     check(page, rules={rule: {"enabled": False} for rule in COLOURS})
     page.set_viewport_size(PHONE)
     width = page.evaluate("document.documentElement.scrollWidth")
     assert width <= PHONE["width"], f"{width} pixels wide on a phone"
+    assert page.evaluate(CUT) == page.evaluate(SMALL) == []
     check(page, runOnly=["scrollable-region-focusable"])
     page.set_viewport_size(DESK)
     page.evaluate(THREE_OF_A_KIND)
@@ -219,17 +276,35 @@ def test_page(name, visit):
         check(page, runOnly=COLOURS)
 
 
-def test_search_finds_a_class(visit):
+@pytest.mark.parametrize(("words", "place"), [
+    ("AttributeCNN", "api/model.html#celeba_nb.model.AttributeCNN"),
+    ("confidence interval", "docs/glossary.html#interval"),
+    ("overfitting", "docs/glossary.html#overfitting"),
+    ("sign-flip", "nbs/05a_evidence.html#could-it-be-chance-the-sign-flip-test"),
+])
+def test_search_leads_to_the_section(words, place, visit):
     page = visit("index.html")
-    page.fill("input[name=q]", "AttributeCNN")
+    page.fill("input[name=q]", words)
     page.press("input[name=q]", "Enter")
-    first = page.locator("#search-results li a").first
-    first.wait_for()
+    found = page.locator(f"#search-results li:nth-child(-n+3) a[href$='{place}']")
+    found.wait_for()
     page.wait_for_load_state("networkidle")  # the search also fetches what it shows of each page
-    assert "AttributeCNN" in first.inner_text()
-    first.click()
-    page.wait_for_url("**/02_model.html#celeba_nb.model.AttributeCNN")
-    assert page.locator("[id='celeba_nb.model.AttributeCNN']").is_visible()
+    found.click()
+    page.wait_for_url(f"**/{place}")
+    assert page.locator(f"[id='{place.partition('#')[2]}']").is_visible()
+
+
+def test_a_term_is_shown_to_the_pointer_and_to_the_keyboard(visit):
+    page = visit("nbs/03_loop.html")
+    link, term = page.locator("a[data-term]").first, page.get_by_role("tooltip")
+    link.hover()
+    assert len(term.inner_text().split()) > 5
+    page.keyboard.press("Escape")
+    assert not term.is_visible()
+    link.focus()
+    assert term.is_visible() and link.get_attribute("aria-describedby") == "term"
+    link.blur()
+    term.wait_for(state="hidden")
 
 
 def test_dark_is_dark(visit):
@@ -255,11 +330,6 @@ def test_words_for_a_picture(text, alt):
 
 
 @pytest.mark.parametrize(("text", "changed"), [
-    (f"[`train`]({docs.SITE}/internals/training.html#train)", "{py:obj}`train <celeba_nb.training.train>`"),
-    (f"[`fit`]({docs.SITE}/loop.html#fit)", "{py:obj}`fit <celeba_nb.loop.fit>`"),
-    (f"[`_like`]({docs.SITE}/internals/sketch.html#_like)", "`_like`"),
-    ("`celeba_nb.data`", "{py:mod}`celeba_nb.data`"),
-    ("`celeba_nb.nothing`", "`celeba_nb.nothing`"),
     ("[there](https://example.org){target=\"_blank\"}", "[there](https://example.org)"),
     ("[02](02_model.ipynb)", "[02](02_model.ipynb)"),
     ("[numbers](results)", f"[numbers]({docs.REPOSITORY}/tree/{docs.BRANCH}/nbs/results)"),

@@ -3,6 +3,8 @@
 A docment is the comment beside a parameter. Here the parameters with their docments become a folded table below what autodoc
 shows of a name, and the source follows, folded.
 """
+import functools
+import importlib
 import inspect
 import re
 import textwrap
@@ -14,11 +16,12 @@ from sphinx.transforms import SphinxTransform
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.nodes import make_refnode
 
-from tools.notebooks import PACKAGE, module_of, name_of, notebooks, read
+from tools.notebooks import PACKAGE, ROOT, module_of, name_of, notebooks, read, source
 
 EMPTY = inspect.Parameter.empty
 GLOSSARY = "docs/glossary"
 LONGEST = 100  # of a constant's value that is shown
+source_of = functools.cache(inspect.getsource)  # it reads a file's tokens each time
 
 
 def described(thing):
@@ -92,7 +95,7 @@ def show_signature(app, what, name, thing, options, given, returned):
 
 def show_module(name):
     "The module's first line, its notebook, its names with a line each, and the constants, which autodoc leaves out."
-    module = __import__(name, fromlist=["__all__"])
+    module = importlib.import_module(name)
     [page] = [name_of(path) for path in notebooks() if f"{PACKAGE}.{module_of(read(path))}" == name]
     public = [name for name in module.__all__ if not name.startswith("_")]
     data = [name for name in public if not (inspect.isclass(value := getattr(module, name)) or inspect.isroutine(value))]
@@ -114,16 +117,16 @@ def show(app, what, name, thing, options, lines):
         rows = [row for key, entry in known.items()
                 for row in (f"   * - ``{as_written(key, entry)}``", f"     - {rst(' '.join(entry.docment.split()))}")]
         if rows:
-            lines += fold("Parameters", [".. list-table::", "", *rows])
+            lines += fold("Result" if [*known] == ["return"] else "Parameters", [".. list-table::", "", *rows])
         if what != "method" or is_patched(function):
-            source = textwrap.dedent(inspect.getsource(function))
+            source = textwrap.dedent(source_of(function))
             lines += fold(f"Source of {name.split('.', 2)[-1]}", [".. code-block:: python", "", textwrap.indent(source, "   ")])
             lines[:] = "\n".join(lines).splitlines()
 
 
 def is_patched(method):
     "Does a method stand outside its class, as those that grow it by @patch?"
-    return inspect.getsource(method).startswith("@patch")
+    return source_of(method).startswith("@patch")
 
 
 def skip(app, owner, name, thing, skipped, options):
@@ -132,20 +135,31 @@ def skip(app, owner, name, thing, skipped, options):
     return True if owner == "class" and not method else None
 
 
+def words_of(page):
+    "The names that a lesson's own code has from the package: a plain word in its prose, such as `expand`, may be another's."
+    if not page.startswith("nbs/"):
+        return None
+    nb = read(ROOT / f"{page}.ipynb")
+    text = "\n".join(source(cell) for cell in nb["cells"] if cell["cell_type"] == "code")
+    own = importlib.import_module(f"{PACKAGE}.{module_of(nb)}").__all__ if module_of(nb) else []
+    return {*own, *re.findall(r"\w+", " ".join(re.findall(rf"^ *from {PACKAGE}\S* import (.*)", text, re.M)))}
+
+
 class LinkNames(SphinxPostTransform):
     "A name of the package in the prose leads to its documentation; one that two modules have leads nowhere."
 
     default_priority = 5
 
     def run(self):
-        found = {}
+        found, words = {}, words_of(self.env.docname)
         for name, entry in self.env.domains.python_domain.objects.items():
             for short in {name, name.split(".", 2)[-1]}:
                 found[short] = None if short in found else (name, entry)
         for node in list(self.document.findall(nodes.literal)):
-            text = node.astext().removesuffix("()")
-            entry = found.get(text) or found.get(text.removeprefix(f"{PACKAGE}."))
-            if entry and not isinstance(node.parent, (nodes.reference, addnodes.pending_xref)):
+            text = node.astext().removesuffix("()").removeprefix(f"{PACKAGE}.")
+            entry = found.get(text) or found.get(f"{PACKAGE}.{text}")
+            word = words is not None and re.fullmatch("[a-z]+", text) and text not in words
+            if entry and not word and not isinstance(node.parent, (nodes.reference, addnodes.pending_xref)):
                 name, (page, anchor, *_) = entry
                 node.replace_self(make_refnode(self.app.builder, self.env.docname, page, anchor, node.deepcopy(), name))
 
@@ -156,7 +170,7 @@ def terms(document):
         if place["ids"] and isinstance(place.parent, nodes.paragraph):
             words = [word for word in re.split(r", | \(|\)", place.astext()) if word]
             text = place.parent.astext().split(": ", 1)[1]
-            yield place["ids"][0], words, re.sub(r" \([\w, ]+\)(?=\.|$)", "", text)  # not the lessons that it names
+            yield place["ids"][0], words, re.sub(r" \([\w, ]+\)(?=[.;]|$)", "", text)  # not the lessons that it names
 
 
 class IndexTerms(SphinxTransform):
@@ -179,6 +193,12 @@ def explain_terms(app, document, page):
             link["reftitle"] = app.env.glossary[anchor]
 
 
+def load_lazily(app, document, page):
+    "Pictures below the first are loaded when the reader comes near them (event doctree-resolved)."
+    for picture in list(document.findall(nodes.image))[1:]:
+        picture["loading"] = "lazy"
+
+
 def setup(app):
     app.setup_extension("sphinx.ext.autodoc")
     app.setup_extension("sphinx.ext.autosummary")
@@ -186,6 +206,7 @@ def setup(app):
     app.connect("autodoc-process-docstring", show)
     app.connect("autodoc-skip-member", skip)
     app.connect("doctree-resolved", explain_terms)
+    app.connect("doctree-resolved", load_lazily)
     app.add_post_transform(LinkNames)
     app.add_transform(IndexTerms)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -6,11 +6,14 @@ the package have pages of their own, which autodoc makes with the help of tools/
 import argparse
 import ast
 import base64
+import io
 import re
 import shutil
 import sys
 import time
 from pathlib import Path
+
+from PIL import Image
 
 from tools.drawings import FOLDER as DRAWINGS
 from tools.notebooks import (
@@ -147,7 +150,9 @@ def thumbnail(path, folder):
     [cell] = [cell for cell in read(path)["cells"] if "thumbnail" in cell["metadata"].get("tags", [])]
     [picture] = [output["data"]["image/png"] for output in cell["outputs"] if "image/png" in output.get("data", {})]
     folder.mkdir(exist_ok=True)
-    (folder / f"{path.stem}.png").write_bytes(base64.b64decode("".join(picture)))
+    with Image.open(io.BytesIO(base64.b64decode("".join(picture)))) as image:
+        image.thumbnail((480, 256))
+        image.save(folder / f"{path.stem}.webp")
     return alternative(source(cell), "", path.stem.replace("_", " "))
 
 
@@ -158,7 +163,7 @@ def cards(text, folder):
         path = ROOT / "nbs" / f"{name}.ipynb"
         title = re.search(r"^# (.*)", source(read(path)["cells"][0]))[1]
         return (f"::::{{grid-item-card}} {name.split('_')[0]} · {title}\n:link: nbs/{name}\n:link-type: doc\n"
-                f":img-top: nbs/thumbnails/{name}.png\n:img-alt: {thumbnail(path, folder)}\n\n"
+                f":img-top: nbs/thumbnails/{name}.webp\n:img-alt: {thumbnail(path, folder)}\n\n"
                 f"{question}\n\n:::{{card-footer}}\n{reading} to read · {computing} to run\n:::\n::::")
 
     head = r"^\| lesson \|.*\n\|[ |-]+\n"
@@ -179,7 +184,7 @@ def buttons(text):
 def home(pages, folder):
     "The home page: README, and after it the order of the pages."
     text = re.sub(r"^\[!\[.*\n", "", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.M)  # badges
-    text = buttons(cards(rewrite_links(text, ROOT), folder))
+    text = buttons(cards(rewrite_links(text, ROOT), folder)).replace("sketch_faces.png", "sketch_faces.webp")
 
     def order(internals):
         return "\n".join(f"nbs/{name_of(path)}" for path in pages if is_internal(path) == internals)
@@ -200,7 +205,8 @@ def api(folder):
     listed = "\n".join(f"   {PACKAGE}.{module}" for module in modules)
     contents = "\n".join(f"   {module}" for module in modules)
     (folder / "index.rst").write_text(
-        f"API\n===\n\n.. autosummary::\n\n{listed}\n\n.. toctree::\n   :hidden:\n\n{contents}\n")
+        "API\n===\n\nThe modules of the package. Each has a page with its names.\n\n"
+        f".. autosummary::\n\n{listed}\n\n.. toctree::\n   :hidden:\n\n{contents}\n")
 
 
 def lay_out(pages, folder):
@@ -217,8 +223,10 @@ def lay_out(pages, folder):
         text = re.sub(r'<a id="([^"]+)"></a>(\*\*.+?\*\*)', r"[\2]{#\1}", text)  # an anchor, as MyST writes it
         text = demo(text) if name == "docs/demo" else text
         (folder / f"{name}.md").write_text(rewrite_links(text, (ROOT / name).parent), encoding="utf-8")
-    for picture in [*(ROOT / "docs").glob("*.png"), *(ROOT / "docs").glob("*.svg")]:
+    for picture in (ROOT / "docs").glob("*.svg"):
         shutil.copy2(picture, folder / "docs")
+    with Image.open(ROOT / "docs" / "sketch_faces.png") as faces:
+        faces.save(folder / "docs" / "sketch_faces.webp", quality=85)  # a fifth of the bytes
     shutil.copytree(DRAWINGS, folder / "nbs" / DRAWINGS.name)
 
 

@@ -5,6 +5,8 @@ Build the site first (make docs).
 """
 import argparse
 import functools
+import gzip
+import io
 import tempfile
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -20,8 +22,22 @@ HIGH = 4  # screens of a page on one picture
 
 
 class Quiet(SimpleHTTPRequestHandler):
+    "Without a log, and with texts compressed, as hosts of static sites send them."
+
     def log_message(self, *args):
         pass
+
+    def send_head(self):
+        path = Path(self.translate_path(self.path))
+        if path.suffix not in (".html", ".css", ".js") or not path.is_file():
+            return super().send_head()
+        packed = gzip.compress(path.read_bytes())
+        self.send_response(200)
+        self.send_header("Content-Type", self.guess_type(path))
+        self.send_header("Content-Encoding", "gzip")
+        self.send_header("Content-Length", str(len(packed)))
+        self.end_headers()
+        return io.BytesIO(packed)
 
 
 def serve(site):
@@ -39,6 +55,8 @@ def take(browser, address, name, out):
             window = browser.new_context(viewport=size, color_scheme=scheme)
             page = window.new_page()
             page.goto(f"{address}/{path}.html", wait_until="load")
+            page.evaluate("for (const image of document.images) image.loading = 'eager'")
+            page.wait_for_function("[...document.images].every(image => image.complete)")
             top = page.evaluate("anchor => document.getElementById(anchor)?.offsetTop ?? 0", anchor)
             height = min(HIGH * size["height"], page.evaluate("document.documentElement.scrollHeight") - top)
             picture = out / f"{name.replace('/', '-').replace('#', '-')}_{screen}_{scheme}.png"

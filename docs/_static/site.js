@@ -1,9 +1,8 @@
 // What scrolls sideways can be reached with the keyboard.
 function reachable() {
-  for (const box of document.querySelectorAll("pre, .cell_output, .table-wrapper, div.math")) {
-    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
-    else box.removeAttribute("tabindex");
-  }
+  const boxes = [...document.querySelectorAll("pre, .cell_output, .table-wrapper, div.math")];
+  const wide = boxes.map(box => box.scrollWidth > box.clientWidth);  // all are measured before one is changed: one layout
+  boxes.forEach((box, i) => wide[i] ? box.tabIndex = 0 : box.removeAttribute("tabindex"));
 }
 addEventListener("load", reachable);
 addEventListener("resize", reachable);
