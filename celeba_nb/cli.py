@@ -39,7 +39,7 @@ from celeba_nb.console import (
     write_file,
     write_json,
 )
-from .core import DataError, TrainingError, cache_folder, keep_memory, printable, progress_bar
+from .core import ATTRIBUTES, DataError, TrainingError, cache_folder, keep_memory, printable, progress_bar
 from .options import ALL_IMAGES, GroupedCommand, recipe_from_options, recipe_options
 from .recipe import RECIPES, Recipe, check_names
 
@@ -611,6 +611,8 @@ def bench_command(
         for way in ways:
             backend_script(way)  # a wrong name is an error before the labels are read
         labels, wanted = open_labels(root), {"train": train_images, "valid": valid_images, "test": test_images}
+        if [*labels.attributes] != [*ATTRIBUTES]:
+            raise DataError(f"{labels.root}: the implementations are compared on CelebA's 40 attributes, and these are others")
         sizes = _bench_images(labels, wanted) | {"size": size, "epochs": epochs, "root": labels.root}
         options = [word for name, value in sizes.items() for word in (f"--{name}", str(value))]
         _show_bench(bench(ways, options, repeats), json_file)

@@ -349,7 +349,7 @@ JsonFile = Annotated[Path | None, typer.Option("--json", rich_help_panel="Output
 OutFolder = Annotated[Path, typer.Option("--out", rich_help_panel="Output", help="The folder to write.")]
 AllowModules = Annotated[list[str], typer.Option(help="A module of your own that a recipe or record may use; can be repeated.",
                                                  metavar="MODULE", callback=_make_importable)]
-Thresholds = Annotated[str | None, typer.Option("--thresholds", metavar="half|balanced", help="The answer is yes above 0.5, "
+Thresholds = Annotated[str | None, typer.Option("--thresholds", metavar="half|balanced", parser=str.lower, help="Yes: above 0.5, "
                                                 "or above what gives each attribute its best balanced accuracy on the validation "
                                                 "images. Default: as it was trained.")]
 RunFolder = Annotated[Path, typer.Argument(help="A folder written by `celeba-nb train --out`, or a run's folder in a study.")]

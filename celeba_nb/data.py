@@ -132,7 +132,8 @@ def download_celeba(
     if source not in fetch:
         raise DataError(f"There is no source {source!r}: use one of {', '.join(fetch)}.")
     root = expand(root)
-    root.mkdir(parents=True, exist_ok=True)
+    with writing(root):
+        root.mkdir(parents=True, exist_ok=True)
     try:
         fetch[source]()
     except (OSError, RuntimeError, ValueError, ImportError) as error:  # a blocked network, a quota, a changed page

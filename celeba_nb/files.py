@@ -475,4 +475,6 @@ def read_faces(
     if labels is None:
         return _check_people(_read(root, celeba=False))
     root, file = _start(root), expand(labels)
+    if file.is_dir():
+        raise DataError(f"{file}: this is a folder. Name the table in it.")
     return _check_people(_read_own(root, root / file if not file.exists() and (root / file).exists() else file))

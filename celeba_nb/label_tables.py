@@ -122,6 +122,7 @@ def _check_headings(headings, where):
 
 # %% ../nbs/internals/label_tables.ipynb #lines
 LARGEST_TABLE = 100_000_000  # bytes of a text file; CelebA's has 26,721,026
+_AS_TEXT = "Save it as CSV in UTF-8, or fetch the file again."  # such as a spreadsheet
 
 
 def _lines(path):
@@ -131,11 +132,11 @@ def _lines(path):
         with open(path, encoding="utf-8-sig") as file:  # skip the byte order mark that some editors write
             for number, line in enumerate(file, 1):
                 if "\0" in line:  # at which some versions of pandas end a field
-                    raise DataError(f"{path}: not a table of text (it holds a null character). Fetch the file again.")
+                    raise DataError(f"{path}: not a table of text (it holds a null character). {_AS_TEXT}")
                 if not line.isspace():
                     yield number, line.rstrip("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a table of text in UTF-8 ({str(error)[:80]}). Fetch the file again.") from None
+        raise DataError(f"{path}: not a table of text in UTF-8 ({str(error)[:80]}). {_AS_TEXT}") from None
 
 
 def _fields(line, separator):

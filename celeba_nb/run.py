@@ -571,8 +571,8 @@ def load_wanted(
 ) -> Run:  # TrainingError if the folder holds another run; otherwise errors as for `load`
     "Read a run, and check that it is the one of this recipe and these data."
     run = load(folder, own_modules(recipe), whole)
-    found, wanted = ({"data": of, **asdict(one)} for one, of in ((run.recipe, run.data), (recipe, data)))
-    if changes := describe_changes(found, wanted):
+    data_differ = "" if run.data == data else "its data differ"
+    if changes := "; ".join(filter(None, (data_differ, describe_changes(asdict(run.recipe), asdict(recipe))))):
         raise TrainingError(f"{folder} holds another run: {changes}. Choose another folder, or move this one elsewhere")
     return run
 

@@ -396,8 +396,24 @@ def test_json_has_no_nan(tmp_path):
     assert math.isclose(console.records(table)[0]["sd"], 1 / 3, rel_tol=1e-14)
 
 
+def test_what_is_no_table_and_no_folder(faces, tmp_path):
+    "Another encoding, a spreadsheet, a folder, labels that the peers of `bench` don't have, a file in place of a folder."
+    own = shutil.copytree(faces / "img_align_celeba", tmp_path / "own")
+    (own / "labels.csv").write_text("image,Hat,split\n" + "".join(f"{i:06d}.jpg,{i % 2},train\n" for i in range(1, 41)))
+    (tmp_path / "wide.csv").write_text((own / "labels.csv").read_text(), encoding="utf-16")
+    (tmp_path / "table.xlsx").write_bytes(b"PK\3\4\0\0" + bytes(range(256)))
+    tables = {"wide.csv": "not a table of text in UTF-8", "table.xlsx": "Save it as CSV in UTF-8", "own": "Name the table in it"}
+    for name, said in tables.items():
+        done = call("train", "--root", own, "--labels", tmp_path / name, "--out", tmp_path / "bad")
+        assert done.exit_code == 1 and name in done.stderr and said in done.stderr, done.output
+    done = call("bench", "--root", own, "--peers", "naive")
+    assert done.exit_code == 1 and "compared on CelebA's 40 attributes" in done.stderr, done.output
+    done = call("download", own / "labels.csv" / "x")
+    assert done.exit_code == 1 and "x: can't be written (Not a directory)" in done.stderr, done.output
+
+
 def test_thresholds_for_a_finished_network(faces, model, tmp_path):
-    done = call("evaluate", model, "--root", faces, "--thresholds", "balanced", "--json", tmp_path / "found.json")
+    done = call("evaluate", model, "--root", faces, "--thresholds", "Balanced", "--json", tmp_path / "found.json")
     assert done.exit_code == 0 and "accuracy at thresholds" in done.stdout, done.output
     assert len(read_strictly(tmp_path / "found.json")["thresholds"]) == 40 and load(model).thresholds is None
     refusal = call("evaluate", model, "--root", faces, "--thresholds", "best")

@@ -489,8 +489,10 @@ def test_it_says_which_choice_differs(made, labels, tmp_path, monkeypatch):
     others = read_celeba(make_sketch(tmp_path / "others", 24, 4, 4, seed=1, progress=False))
     with pytest.raises(TrainingError, match="not finished: its data differ"):
         train(Recipe(**SMALL), others, folder, progress=False)
-    with pytest.raises(TrainingError, match=f"data differs .{labels.fingerprint} there, {others.fingerprint} here"):
+    with pytest.raises(TrainingError, match="holds another run: its data differ. Choose"):
         train(Recipe(**SMALL), others, made.folder, progress=False)
+    with pytest.raises(TrainingError, match="holds another run: its data differ; seed differs"):
+        train(Recipe(**SMALL | {"seed": 1}), others, made.folder, progress=False)
 
 
 @pytest.mark.parametrize("finished", [True, False])

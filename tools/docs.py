@@ -223,7 +223,7 @@ def lay_out(pages, folder):
         text = re.sub(r'<a id="([^"]+)"></a>(\*\*.+?\*\*)', r"[\2]{#\1}", text)  # an anchor, as MyST writes it
         text = demo(text) if name == "docs/demo" else text
         (folder / f"{name}.md").write_text(rewrite_links(text, (ROOT / name).parent), encoding="utf-8")
-    for picture in (ROOT / "docs").glob("*.svg"):
+    for picture in (*(ROOT / "docs").glob("*.svg"), *(ROOT / "docs").glob("demo*.png")):
         shutil.copy2(picture, folder / "docs")
     with Image.open(ROOT / "docs" / "sketch_faces.png") as faces:
         faces.save(folder / "docs" / "sketch_faces.webp", quality=85)  # a fifth of the bytes
