@@ -58,17 +58,18 @@ addEventListener("DOMContentLoaded", () => {
   Search.makeSearchSummary = (html, words, anchor) => {
     const page = new DOMParser().parseFromString(html, "text/html").querySelector("[role=main]");
     page.querySelectorAll("script, .headerlink").forEach(node => node.remove());
-    const whole = node => [...words].every(word => text(node).includes(word));
-    const place = anchor ? page.querySelector(`[id="${anchor.slice(1)}"]`) : [...page.querySelectorAll("section[id]")].filter(whole).pop();
-    const summary = summarize(html, words, anchor || (place ? `#${place.id}` : ""));
-    const entry = place?.closest("li, dd") ?? place;
+    const whole = node => node && [...words].every(word => text(node).includes(word));
+    const heading = node => node.querySelector(":scope > :is(h1, h2, h3, h4)");
+    const sections = [...page.querySelectorAll("section[id]")].filter(whole);
+    const place = anchor ? page.querySelector(`[id="${anchor.slice(1)}"]`) : sections.find(node => whole(heading(node)))
+      ?? sections.find(node => ![...node.querySelectorAll("section")].some(whole));
+    const summary = summarize(`<div role="main">${(place?.closest("li, dd") ?? place ?? page).outerHTML}</div>`, words, "");
     if (!place) return summary;
     queueMicrotask(() => {
-      const link = summary.parentNode.querySelector("a"), name = (place.querySelector("h1, h2, h3, h4") ?? place).textContent;
+      const link = summary.parentNode.querySelector("a"), name = (heading(place) ?? place).textContent;
       if (!anchor) link.hash = place.id;
       if (name.length < 80 && !link.textContent.includes(name)) link.append(` › ${name}`);
     });
-    if (anchor && entry !== place) summary.textContent = entry.textContent;
     return summary;
   };
 });
