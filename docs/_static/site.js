@@ -1,12 +1,9 @@
-// What scrolls sideways can be reached with the keyboard.
-function reachable() {
-  const boxes = [...document.querySelectorAll("pre, .cell_output, .table-wrapper, div.math")];
-  const wide = boxes.map(box => box.scrollWidth > box.clientWidth);  // all are measured before one is changed: one layout
-  boxes.forEach((box, i) => wide[i] ? box.tabIndex = 0 : box.removeAttribute("tabindex"));
-}
-addEventListener("load", reachable);
-addEventListener("resize", reachable);
-document.addEventListener("toggle", reachable, true);  // a fold that was opened
+// What scrolls sideways can be reached with the keyboard. The observer calls when the layout is done: asking costs nothing.
+const boxes = new ResizeObserver(entries => {
+  const wide = entries.map(({ target }) => target.scrollWidth > target.clientWidth);
+  entries.forEach(({ target }, i) => wide[i] ? target.tabIndex = 0 : target.removeAttribute("tabindex"));
+});
+for (const box of document.querySelectorAll("pre, .cell_output, .table-wrapper, div.math")) boxes.observe(box);
 
 // On a phone a row of a table is a card, which needs the names of the columns.
 addEventListener("DOMContentLoaded", () => {
