@@ -142,7 +142,7 @@ def words_of(page):
     nb = read(ROOT / f"{page}.ipynb")
     text = "\n".join(source(cell) for cell in nb["cells"] if cell["cell_type"] == "code")
     own = importlib.import_module(f"{PACKAGE}.{module_of(nb)}").__all__ if module_of(nb) else []
-    return {*own, *re.findall(r"\w+", " ".join(re.findall(rf"^ *from {PACKAGE}\S* import (.*)", text, re.M)))}
+    return {*own, *re.findall(r"\w+", " ".join(re.findall(rf"^ *from {PACKAGE}\S* import (\([^)]*\)|.*)", text, re.M)))}
 
 
 class LinkNames(SphinxPostTransform):
