@@ -280,7 +280,7 @@ def test_page(name, visit):
     ("AttributeCNN", "api/model.html#celeba_nb.model.AttributeCNN"),
     ("confidence interval", "docs/glossary.html#interval"),
     ("overfitting", "docs/glossary.html#overfitting"),
-    ("sign-flip", "nbs/05a_evidence.html#could-it-be-chance-the-sign-flip-test"),
+    ("sign-flip test", "nbs/05a_evidence.html#could-it-be-chance-the-sign-flip-test"),
 ])
 def test_search_leads_to_the_section(words, place, visit):
     page = visit("index.html")

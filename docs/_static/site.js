@@ -1,12 +1,9 @@
-// What scrolls sideways can be reached with the keyboard.
-function reachable() {
-  const boxes = [...document.querySelectorAll("pre, .cell_output, .table-wrapper, div.math")];
-  const wide = boxes.map(box => box.scrollWidth > box.clientWidth);  // all are measured before one is changed: one layout
-  boxes.forEach((box, i) => wide[i] ? box.tabIndex = 0 : box.removeAttribute("tabindex"));
-}
-addEventListener("load", reachable);
-addEventListener("resize", reachable);
-document.addEventListener("toggle", reachable, true);  // a fold that was opened
+// What scrolls sideways can be reached with the keyboard. The observer calls when the layout is done: asking costs nothing.
+const boxes = new ResizeObserver(entries => {
+  const wide = entries.map(({ target }) => target.scrollWidth > target.clientWidth);
+  entries.forEach(({ target }, i) => wide[i] ? target.tabIndex = 0 : target.removeAttribute("tabindex"));
+});
+for (const box of document.querySelectorAll("pre, .cell_output, .table-wrapper, div.math")) boxes.observe(box);
 
 // On a phone a row of a table is a card, which needs the names of the columns.
 addEventListener("DOMContentLoaded", () => {
@@ -58,17 +55,18 @@ addEventListener("DOMContentLoaded", () => {
   Search.makeSearchSummary = (html, words, anchor) => {
     const page = new DOMParser().parseFromString(html, "text/html").querySelector("[role=main]");
     page.querySelectorAll("script, .headerlink").forEach(node => node.remove());
-    const whole = node => [...words].every(word => text(node).includes(word));
-    const place = anchor ? page.querySelector(`[id="${anchor.slice(1)}"]`) : [...page.querySelectorAll("section[id]")].filter(whole).pop();
-    const summary = summarize(html, words, anchor || (place ? `#${place.id}` : ""));
-    const entry = place?.closest("li, dd") ?? place;
+    const whole = node => node && [...words].every(word => text(node).includes(word));
+    const heading = node => node.querySelector(":scope > :is(h1, h2, h3, h4)");
+    const sections = [...page.querySelectorAll("section[id]")].filter(whole);
+    const place = anchor ? page.querySelector(`[id="${anchor.slice(1)}"]`) : sections.find(node => whole(heading(node)))
+      ?? sections.find(node => ![...node.querySelectorAll("section")].some(whole));
+    const summary = summarize(`<div role="main">${(place?.closest("li, dd") ?? place ?? page).outerHTML}</div>`, words, "");
     if (!place) return summary;
     queueMicrotask(() => {
-      const link = summary.parentNode.querySelector("a"), name = (place.querySelector("h1, h2, h3, h4") ?? place).textContent;
+      const link = summary.parentNode.querySelector("a"), name = (heading(place) ?? place).textContent;
       if (!anchor) link.hash = place.id;
       if (name.length < 80 && !link.textContent.includes(name)) link.append(` › ${name}`);
     });
-    if (anchor && entry !== place) summary.textContent = entry.textContent;
     return summary;
   };
 });
