@@ -64,6 +64,8 @@ def _write_onnx(net, pixels, path, notes):
         torch.onnx.export(net, (pixels,), path, dynamo=True, external_data=False, verbose=False, input_names=["pixels"],
                           output_names=["probabilities"], dynamic_shapes=({0: torch.export.Dim("n")},))
     model = onnx.load(path)
+    for node in model.graph.node:
+        del node.metadata_props[:]  # the exporter notes where our source files are on this machine
     onnx.helper.set_model_props(model, notes)
     onnx.save(model, path)
 

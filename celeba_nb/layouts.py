@@ -93,11 +93,18 @@ def find_any_images(
     raise DataError(f"{state}, and no other image. {advice}.")
 
 # %% ../nbs/internals/layouts.ipynb #match-names
-def _keys(name):
-    "Return what is compared, in this order: the name without its folder, capitals, the ending, both without the folder."
-    plain, small = name.rpartition("/")[2], name.casefold()
-    stem = small.rpartition(".")[0] if is_picture(small) else small
-    return plain, small, stem, plain.casefold(), stem.rpartition("/")[2]
+def _plain(name):
+    "Return a name without its folder."
+    return name.rpartition("/")[2]
+
+
+def _stem(name):
+    "Return a name without capitals and without its ending."
+    small = name.casefold()
+    return small.rpartition(".")[0] if is_picture(small) else small
+
+
+_KEYS = (_plain, str.casefold, _stem, lambda name: _plain(name).casefold(), lambda name: _plain(_stem(name)))  # compared in turn
 
 
 def match_names(
@@ -108,16 +115,17 @@ def match_names(
     "Find the image that each label means."
     found = {name: name for name in names if name in there}
     for name in names:  # the labels may name the folder, too
-        if name not in found and (plain := name.rpartition("/")[2]) != name and plain in there:
+        if name not in found and (plain := _plain(name)) != name and plain in there:
             found[name] = plain
     open_names = [name for name in names if name not in found]
     left = sorted(there - set(found.values())) if open_names else []
-    for step in range(5):
-        fits = {}
-        for path in left if open_names else []:
-            fits.setdefault(_keys(path)[step], []).append(path)
-        for name in open_names if fits else []:
-            paths = [path for path in fits.get(_keys(name)[step], [])
+    for step, key in enumerate(_KEYS):
+        fits = {key(name): [] for name in open_names}
+        for path in left if fits else []:
+            if (paths := fits.get(key(path))) is not None:
+                paths.append(path)
+        for name in open_names:
+            paths = [path for path in fits[key(name)]
                      if step in (1, 2) or "/" not in name or "/" not in path]  # Ann/1.jpg isn't Bob/1.jpg
             if len(paths) > 1:
                 raise DataError(f"{where}: {name!r} of the labels may be {paths[0]} or {paths[1]}. Delete one of the two, or "

@@ -11,6 +11,8 @@ from pathlib import Path
 if "PYTEST_XDIST_WORKER" in os.environ:  # there is one for each core: it has one thread, and makes one run at a time
     os.environ |= {"OMP_NUM_THREADS": "1", "LOKY_MAX_CPU_COUNT": "1"}  # before PyTorch is imported
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process that a test starts compiles the package anew
+
 import pytest
 from chromium import CHROMIUM, MISSING
 from filelock import FileLock

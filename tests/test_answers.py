@@ -31,6 +31,7 @@ from celeba_nb.report import make_page
 from celeba_nb.run import load, run_id
 from celeba_nb.sketch import make_sketch
 from celeba_nb.training import evaluate, train
+from tools.notebooks import ROOT
 
 OLD = Path(__file__).parent / "old_records" / "601dfdbb69f765a3"
 pytestmark = pytest.mark.filterwarnings("ignore:.*left out of the mean:UserWarning")  # so few images
@@ -139,6 +140,7 @@ def test_an_export_holds_the_temperature_and_names_the_rest(run, tmp_path):
     notes = session.get_modelmeta().custom_metadata_map
     assert json.loads(notes["thresholds"]) == run.thresholds and float(notes["temperature"]) == run.temperature
     assert notes["trained_on"] == "drawn" and len(json.loads(notes["attributes"])) == 40
+    assert str(ROOT).encode() not in (tmp_path / "model.onnx").read_bytes(), "it tells where the package is on this machine"
 
 
 def test_an_old_record_says_uncalibrated(soon):

@@ -7,7 +7,6 @@ import json
 
 import matplotlib.pyplot as plt
 import numpy as np
-import onnx
 import torch
 from PIL import Image
 
@@ -130,15 +129,6 @@ def try_covering(run, labels):
     return {"faces": len(faces)} | {name: {"mean": float(p.mean()), "yes": int((p > 0.5).sum())} for name, p in said.items()}
 
 
-def export(run, path):
-    "Write the network as ONNX, without the exporter's notes on where in the code, and on this machine, each step is from."
-    export_onnx(run, path)
-    model = onnx.load(path)
-    for node in model.graph.node:
-        del node.metadata_props[:]
-    onnx.save(model, path)
-
-
 def above(p, truth):
     "How many probabilities of faces that have it are above each hundredth from 0 to 1, for each attribute."
     grid = np.arange(101) / 100
@@ -204,7 +194,7 @@ def main():
     FOLDER.mkdir(parents=True, exist_ok=True)
     for face, i in zip(people(), PEOPLE):
         write_sheets(face, i)
-    export(run, FOLDER / "network.onnx")
+    export_onnx(run, FOLDER / "network.onnx")
     (FOLDER / "demo.json").write_text(json.dumps(facts(run, labels), separators=(",", ":")) + "\n", encoding="utf-8")
     picture(run, ROOT / "docs" / "demo.png")
     heaps_picture(run, ROOT / "docs" / "demo_heaps.png")

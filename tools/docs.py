@@ -131,7 +131,11 @@ def convert(path):
             section = plain("\n".join(re.findall(r"^##+ (.*)", prose, re.M)[-1:])) or section
             cells.append({**cell, "source": prose})
         elif code(cell) and not re.search(r"^#\| *hide\b", source(cell), re.M):
-            cells.append(code_cell(cell, prose, section))
+            shown = code_cell(cell, prose, section)
+            if fold(cell) == "Imports" and cells[-1]["metadata"] == shown["metadata"]:  # one fold for both
+                cells[-1]["source"] += f"\n\n{shown['source']}"
+            else:
+                cells.append(shown)
     language = {"name": "python", "pygments_lexer": "ipython3"}
     return {"nbformat": 4, "nbformat_minor": 5, "cells": cells,
             "metadata": {"kernelspec": nb["metadata"]["kernelspec"], "language_info": language}}
@@ -189,10 +193,10 @@ def home(pages, folder):
     def order(internals):
         return "\n".join(f"nbs/{name_of(path)}" for path in pages if is_internal(path) == internals)
 
-    return (f"{text}\n```{{toctree}}\n:hidden:\n:caption: The course\n\n{order(False)}\n```\n\n"
+    return (f"{text}\n```{{toctree}}\n:hidden:\n:caption: The course\n\n{order(False)}\ndocs/demo\n```\n\n"
             f"```{{toctree}}\n:hidden:\n:caption: Internals\n\n{order(True)}\n```\n\n"
             "```{toctree}\n:hidden:\n:caption: Reference\n\napi/index\nAll names <genindex>\n```\n\n"
-            f"```{{toctree}}\n:hidden:\n:caption: The project\n\n{chr(10).join(BESIDE)}\n```\n")
+            f"```{{toctree}}\n:hidden:\n:caption: The project\n\n{chr(10).join(BESIDE[1:])}\n```\n")
 
 
 def api(folder):
