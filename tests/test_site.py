@@ -331,6 +331,7 @@ def test_words_for_a_picture(text, alt):
 
 @pytest.mark.parametrize(("text", "changed"), [
     ("[there](https://example.org){target=\"_blank\"}", "[there](https://example.org)"),
+    ("[how](../README.md#the-course)", "[how](/index.md#the-course)"),
     ("[02](02_model.ipynb)", "[02](02_model.ipynb)"),
     ("[numbers](results)", f"[numbers]({docs.REPOSITORY}/tree/{docs.BRANCH}/nbs/results)"),
 ])

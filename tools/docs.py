@@ -88,6 +88,7 @@ def rewrite_links(text, folder):
         kind = "tree" if target.is_dir() else "blob"
         return f"[{found[1]}]({REPOSITORY}/{kind}/{BRANCH}/{target.relative_to(ROOT).as_posix()})"
 
+    text = re.sub(r"\]\((?:\.\./)*README\.md", "](/index.md", text)  # the home page
     text = re.sub(r"\[([^]]*)\]\((?!\w+:|#)([^)#\s]+)\)", to_file, text)
     return re.sub(r"(\]\([^)]*\))\{[^}]*\}", r"\1", text)
 
