@@ -197,7 +197,7 @@ def verdict_command(
     picture: _Picture = None,
     json_file: JsonFile = None,
 ):
-    """Does a method help? Effects, intervals and verdicts from anybody's runs.
+    """Does a method help? Effects, intervals and verdicts from the runs of any project.
 
     RUNS.csv has a row for each run, with the columns method, seed and outcomes; or it is wide, with the columns seed and one
     for each method, or method and one for each seed. Runs with the same seed are pairs. The verdict on a method is helps,

@@ -1,4 +1,4 @@
-"""The verdict on anybody's paired runs: effects, picture and a paragraph of text.
+"""The verdict on the paired runs of any project: effects, picture and a paragraph of text.
 
 Docs: https://celeba-nb.github.io/celeba_nb/internals/compare.html.md"""
 
