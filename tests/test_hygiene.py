@@ -294,11 +294,12 @@ def test_each_drawing_is_in_a_lesson_and_legible_on_a_phone(draw):
     assert 'width="390"' in svg(draw) and min(sizes) >= 12
 
 
-def test_readme_and_makefile_agree():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_pages_and_makefile_agree():
+    "README has the targets that a learner needs, CONTRIBUTING the others."
+    pages = {name: (ROOT / f"{name}.md").read_text(encoding="utf-8") for name in ("README", "CONTRIBUTING")}
     targets = set(re.search(r"^\.PHONY: (.*)", (ROOT / "Makefile").read_text(), re.M)[1].split())
-    in_readme = set(re.findall(r"(?:`|^ *)make ([\w-]+)", readme, re.M))
-    assert in_readme == targets
+    named = {name: set(re.findall(r"(?:`|^ *)make ([\w-]+)", text, re.M)) for name, text in pages.items()}
+    assert {"lab", "study", "test", "docs"} <= named["README"] and named["README"] | named["CONTRIBUTING"] == targets
 
 
 def test_tables_tell_how_long_each_notebook_takes():
