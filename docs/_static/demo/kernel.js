@@ -95,6 +95,7 @@ export function kernel(facts) {
   // In about five seconds from the first place to the last, at the pace of the screen.
   function run() {
     const began = performance.now();
+    play.style.minWidth = `${play.offsetWidth}px`;  // a narrower button would leave the pointer, and its row
     play.textContent = "Stop";
     const step = now => {
       const i = Math.floor((now - began) / 5000 * out * out);
@@ -114,7 +115,9 @@ export function kernel(facts) {
   compute();
   return make("div", { class: "demo-part" },
     make("div", { class: "demo-row" }, chosen.node, column.node, row.node, play),
-    make("div", { class: "demo-row demo-maps" }, input, result),
+    make("div", { class: "demo-row demo-maps" },
+      make("figure", {}, input, make("figcaption", {}, `the face: ${side} × ${side} pixels, nine of them framed`)),
+      make("figure", {}, result, make("figcaption", {}, `the sums: ${out} × ${out}, one for each place`))),
     make("div", { class: "demo-row demo-sum" }, under.node, make("span", {}, "×"), weights.node, make("span", {}, "="), products.node),
     line);
 }
