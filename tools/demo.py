@@ -167,11 +167,12 @@ def picture(asked, path):
     figure = plt.figure(figsize=(4, 5), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=[1, 1.2])
     faces, bars = top.subplots(1, 2), bottom.subplots()
-    for k, (image, title, p, color) in enumerate(zip(still(), ("with glasses", "glasses covered"), asked, PALETTE)):
+    for k, (image, title, said, color) in enumerate(zip(still(), ("with glasses", "glasses covered"), asked, PALETTE)):
+        p = [said[ATTRIBUTES.index(name)] for name in names]
         faces[k].imshow(image)
         faces[k].axis("off")
         faces[k].set_title(title)
-        drawn = bars.barh([i + 0.4 * k for i in range(len(names))], [p[ATTRIBUTES.index(name)] for name in names], 0.38, color=color, label=title)
+        drawn = bars.barh([i + 0.4 * k for i in range(len(names))], p, 0.38, color=color, label=title)
         bars.bar_label(drawn, fmt="{:.0%}", padding=3, color=GREY)
     bars.set(xlim=(0, 1.15), xticks=[0, 0.5, 1], yticks=[i + 0.2 for i in range(len(names))],
              yticklabels=[name.replace("_", " ") for name in names], xlabel="probability of yes")

@@ -155,7 +155,7 @@ export function face(facts) {
       }
       track.className = `demo-track ${correct ? "" : "wrong"} ${painted && Math.abs(p - before[a]) > 0.02 ? "painted" : ""}`;
       answer.replaceChildren(percent(p), make("span", { class: "demo-word" }, said ? " yes" : " no"),
-        make("span", { class: "demo-hidden" }, correct ? ", right" : ", wrong"),
+        make("span", { class: "demo-hidden" }, correct ? "right" : "wrong"),
         make("span", { class: "demo-cross", "aria-hidden": "true" }, correct ? "" : "✗"));
       found.textContent = rate(s.found);
       wrong.textContent = rate(s.wrong);
