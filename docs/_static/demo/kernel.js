@@ -94,10 +94,11 @@ export function kernel(facts) {
 
   // In about five seconds from the first place to the last, at the pace of the screen.
   function run() {
-    const began = performance.now();
-    play.style.minWidth = `${play.offsetWidth}px`;  // a narrower button would leave the pointer, and its row
+    let began;  // by the first frame's clock, which may be behind performance.now()
+    play.style.minWidth = `${play.getBoundingClientRect().width}px`;  // a narrower button would leave the pointer, and its row
     play.textContent = "Stop";
     const step = now => {
+      began ??= now;
       const i = Math.floor((now - began) / 5000 * out * out);
       if (i >= out * out) return stop();
       move(i % out, Math.floor(i / out));
