@@ -7,7 +7,7 @@ import { squeeze } from "./pixels.js";
 const SIZE = 64, STRIDE = 6;
 const COLOURS = { grey: () => "rgb(128 128 128)", skin: person => `rgb(${person.skin.join(" ")})`, black: () => "rgb(0 0 0)" };
 const HOW = "Paint with the mouse or a finger. With the keyboard: the arrow keys move the brush, Space paints, Delete wipes the paint off.";
-const UNPAINTED = "Cover the glasses, or paint over something else: the three answers that change most are named here.";
+const UNPAINTED = "Cover the glasses, or paint over anything else in the picture: the three answers that change most are named here.";
 
 // The names that are true for a person with some attributes switched on, as tools/demo.py has drawn them.
 export function truth(facts, person, on) {
