@@ -45,6 +45,11 @@ def test_rates_are_those_of_the_test_faces():
     assert np.isclose(right.sum() / (40 * FACTS["faces"]), FACTS["accuracy"])
 
 
+def test_glasses_are_found_as_often_in_the_text_as_in_the_tables():
+    assert FACTS["covering"]["before"]["yes"] == FACTS["found"][GLASSES][50]
+    assert FACTS["covering"]["faces"] == FACTS["positives"][GLASSES]
+
+
 def test_onnxruntime_gives_what_pytorch_gave():
     onnxruntime = pytest.importorskip("onnxruntime")
     image = torch.from_numpy(np.array(demo.saved_tile(0, 1))).permute(2, 0, 1)
@@ -131,6 +136,19 @@ def test_kernel_moves_by_keyboard(page):
     assert abs(total - float(re.search(r"up to (.*)\.$", after)[1].replace("−", "-"))) < 0.05  # each is rounded
 
 
+def test_kernel_runs_and_nothing_else_moves(page):
+    place = page.locator("[data-demo=kernel]")
+    shown, button = place.locator("[aria-hidden]"), place.get_by_role("button")
+    read, before = status(page, "kernel"), button.bounding_box()
+    button.click()
+    page.wait_for_function("[...document.querySelectorAll('[data-demo=kernel] output')][1].value === '3'")
+    assert re.search(r"column \d+, row \d", shown.inner_text())[0] != re.search(r"column \d+, row \d+", read)[0]
+    assert button.inner_text() == "Stop" and button.bounding_box() == before
+    assert place.locator("[role=status]").inner_text() == read  # nobody wants to hear each step
+    button.click()
+    assert status(page, "kernel") == shown.inner_text() != read
+
+
 @pytest.mark.parametrize(("lr", "said"), [("0.5", "Too slow"), ("4", "It has arrived"), ("14", "Too fast")])
 def test_valley_answers_a_learning_rate(page, lr, said):
     page.get_by_label("learning rate").fill(lr)
@@ -147,9 +165,13 @@ def test_heaps_hold_all_faces_and_a_threshold_moves(page):
     assert sum(total) == FACTS["positives"][GLASSES] and min(total) >= 0
     place = page.locator("[data-demo=heaps]")
     place.get_by_label("threshold").fill("20")
-    recall = FACTS["found"][GLASSES][20] / FACTS["positives"][GLASSES]
+    recall, negatives = FACTS["found"][GLASSES][20] / FACTS["positives"][GLASSES], FACTS["faces"] - FACTS["positives"][GLASSES]
     assert f"yes above 20%: {recall:.0%} of the" in status(page, "heaps")
     assert place.locator(".demo-scores td").first.inner_text() == f"{recall:.0%}"
+    place.get_by_label("threshold").fill("50")
+    assert place.locator(".demo-scores td").nth(1).inner_text() == f"{FACTS['false'][GLASSES][50] / negatives:.1%}" == "0.1%"
+    label, plot = (place.locator(part).bounding_box() for part in ("text >> text='100%'", "svg"))
+    assert label["x"] + label["width"] <= plot["x"] + plot["width"]  # the edge cuts nothing off
 
 
 @pytest.mark.parametrize("how", ["as a file", "without JavaScript"])
@@ -227,7 +249,9 @@ def test_cover_the_glasses(page, face):
         return (performance.now() - began) / 1000;
     }""")
     assert seconds < 1
-    assert answer(face) < 20
+    for name in ("Eyeglasses", "Wearing Lipstick"):  # docs/demo.png shows the same
+        assert abs(answer(face, name) - 100 * FACTS["asked_covered"][ATTRIBUTES.index(name.replace(" ", "_"))]) < 1
+    assert face.get_by_role("row", name=re.compile("Eyeglasses .* no wrong")).is_visible()
     assert re.search(rf"The paint changes most: .*Eyeglasses {before}% → {answer(face)}%", status(page, "face"))
 
 

@@ -15,7 +15,7 @@ from celeba_nb.core import ATTRIBUTES, IMAGE_SIZE
 from celeba_nb.drawing import attribute_mask, draw
 from celeba_nb.export import FromPixels, export_onnx
 from celeba_nb.files import read_celeba
-from celeba_nb.images import resize
+from celeba_nb.images import open_image, resize
 from celeba_nb.metrics import accuracy
 from celeba_nb.recipe import Recipe
 from celeba_nb.sketch import make_sketch, plan_faces, sketch_face
@@ -122,7 +122,9 @@ def try_covering(run, labels):
     "What the network says about glasses that are covered, and about a box of the same size below them."
     rows = run.predictions["test_rows"][run.predictions["test_truth"][:, ATTRIBUTES.index("Eyeglasses")]]
     faces = [sketch_face(labels.root, int(row) + 1) for row in rows]
-    places, images = [box(attribute_mask(face, "Eyeglasses")) for face in faces], [draw(face) for face in faces]
+    places = [box(attribute_mask(face, "Eyeglasses")) for face in faces]
+    files = [labels.images.read(labels.attributes.index[row]) for row in rows]  # a new drawing differs: JPEG loses a little
+    images = [Image.fromarray(open_image(file)) for file in files]
     asked = {"before": images, "covered": [cover(*pair) for pair in zip(images, places)],
              "below": [cover(*pair, down=60) for pair in zip(images, places)]}
     said = {name: ask(run, pictures)[:, ATTRIBUTES.index("Eyeglasses")] for name, pictures in asked.items()}
@@ -147,29 +149,37 @@ def facts(run, labels):
         "temperature": run.temperature, "positives": truth.sum(0).tolist(), "found": above(p, truth), "false": above(p, ~truth),
         "size": IMAGE_SIZE, "columns": COLUMNS, "per_file": PER_FILE, "switches": SWITCHES, "excludes": EXCLUDES,
         "people": [describe(face, words, f"person_{i}") for face, (i, words) in zip(faces, PEOPLE.items())],
-        "asked": ask(run, [saved_tile(0, 1)])[0].tolist(), "covering": try_covering(run, labels),
+        **dict(zip(("asked", "asked_covered"), ask(run, still()).tolist())), "covering": try_covering(run, labels),
         "smiles": round(float(rates[ATTRIBUTES.index("Smiling")]), 4),
         "kernel_face": {"side": 34, "pixels": np.array(grey).ravel().tolist()}}
 
 
+def still():
+    "The first person with glasses and with a box over them, in the pixels that the browser sees."
+    face = saved_tile(0, 1)
+    return [face, cover(face, box(attribute_mask(people()[0], "Eyeglasses")))]
+
+
 @styled
-def picture(run, path):
-    "What stands in the place of the demo: a face, the same with covered glasses, and some answers."
-    person = people()[0]
-    face = draw(switch(person, ["Eyeglasses"]))
-    images = [face, cover(face, box(attribute_mask(person, "Eyeglasses")))]
+def picture(asked, path):
+    "What stands in the place of the demo: a face, the same with covered glasses, and some answers about both."
     names = ["Eyeglasses", "Smiling", "Wearing_Hat", "Wearing_Lipstick", "Brown_Hair", "Young"]
-    said = ask(run, images)[:, [ATTRIBUTES.index(name) for name in names]]
-    figure, axes = plt.subplots(2, 2, figsize=(4, 4.4), width_ratios=[1, 1.3], layout="constrained")
-    for (left, right), image, p, title, color in zip(axes, images, said, ("with glasses", "glasses covered"), PALETTE):
-        left.imshow(image)
-        left.axis("off")
-        bars = right.barh([name.replace("_", " ") for name in names], p, color=color)
-        right.bar_label(bars, [f"{share:.0%}" for share in p], padding=3, color=GREY)
-        right.set(xlim=(0, 1.35), xticks=[0, 0.5, 1], title=title)
-        right.invert_yaxis()
-        percent_axis(right.xaxis)
-    figure.suptitle(f"Eyeglasses: from {said[0, 0]:.0%} to {said[1, 0]:.0%}")
+    figure = plt.figure(figsize=(4, 5), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=[1, 1.2])
+    faces, bars = top.subplots(1, 2), bottom.subplots()
+    for k, (image, title, said, color) in enumerate(zip(still(), ("with glasses", "glasses covered"), asked, PALETTE)):
+        p = [said[ATTRIBUTES.index(name)] for name in names]
+        faces[k].imshow(image)
+        faces[k].axis("off")
+        faces[k].set_title(title)
+        drawn = bars.barh([i + 0.4 * k for i in range(len(names))], p, 0.38, color=color, label=title)
+        bars.bar_label(drawn, fmt="{:.0%}", padding=3, color=GREY)
+    bars.set(xlim=(0, 1.15), xticks=[0, 0.5, 1], yticks=[i + 0.2 for i in range(len(names))],
+             yticklabels=[name.replace("_", " ") for name in names], xlabel="probability of yes")
+    bars.legend(loc=(0.3, 0.63))  # beside the two short pairs
+    bars.grid(False)
+    bars.invert_yaxis()
+    percent_axis(bars.xaxis)
     figure.savefig(path, dpi=150)
 
 
@@ -195,8 +205,9 @@ def main():
     for face, i in zip(people(), PEOPLE):
         write_sheets(face, i)
     export_onnx(run, FOLDER / "network.onnx")
-    (FOLDER / "demo.json").write_text(json.dumps(facts(run, labels), separators=(",", ":")) + "\n", encoding="utf-8")
-    picture(run, ROOT / "docs" / "demo.png")
+    known = facts(run, labels)
+    (FOLDER / "demo.json").write_text(json.dumps(known, separators=(",", ":")) + "\n", encoding="utf-8")
+    picture([known["asked"], known["asked_covered"]], ROOT / "docs" / "demo.png")
     heaps_picture(run, ROOT / "docs" / "demo_heaps.png")
 
 

@@ -226,6 +226,7 @@ def lay_out(pages, folder):
     for name in BESIDE:
         text = (ROOT / f"{name}.md").read_text(encoding="utf-8")
         text = re.sub(r'<a id="([^"]+)"></a>(\*\*.+?\*\*)', r"[\2]{#\1}", text)  # an anchor, as MyST writes it
+        text = re.sub(r"^(You see pictures .*)$", r"[\1]{.no-search}", text, flags=re.M)  # most readers will not see it
         text = demo(text) if name == "docs/demo" else text
         (folder / f"{name}.md").write_text(rewrite_links(text, (ROOT / name).parent), encoding="utf-8")
     for picture in (*(ROOT / "docs").glob("*.svg"), *(ROOT / "docs").glob("demo*.png")):

@@ -1,12 +1,13 @@
 // A drawn face that you compose and paint over, and forty answers of the network about it.
 import { score } from "./heaps.js";
 import { loadNetwork } from "./network.js";
-import { choice, make, percent, plain, slider, status } from "./parts.js";
+import { choice, make, percent, plain, rate, slider, status } from "./parts.js";
 import { squeeze } from "./pixels.js";
 
 const SIZE = 64, STRIDE = 6;
 const COLOURS = { grey: () => "rgb(128 128 128)", skin: person => `rgb(${person.skin.join(" ")})`, black: () => "rgb(0 0 0)" };
 const HOW = "Paint with the mouse or a finger. With the keyboard: the arrow keys move the brush, Space paints, Delete wipes the paint off.";
+const UNPAINTED = "Cover the glasses, or paint over anything else in the picture: the three answers that change most are named here.";
 
 // The names that are true for a person with some attributes switched on, as tools/demo.py has drawn them.
 export function truth(facts, person, on) {
@@ -38,8 +39,8 @@ function table(facts) {
 }
 
 function legend(facts) {
-  const lines = [["bar", "how probable the network thinks it is"], ["wrong", "the same, where its answer is wrong (✗)"],
-    ["was", "what it thought before you painted"], ["said", `share of ${facts.faces.toLocaleString("en")} test faces that get a yes`],
+  const lines = [["bar", "its probability of yes"], ["wrong", "the same, where its answer is wrong (✗)"],
+    ["was", "before you painted"], ["said", `share of ${facts.faces.toLocaleString("en")} test faces that get a yes`],
     ["rate", "share of the training faces that have it"]];
   return make("ul", { class: "demo-small demo-legend" },
     ...lines.map(([mark, text]) => make("li", {}, make("span", { class: `demo-mark ${mark}` }), text)),
@@ -153,14 +154,14 @@ export function face(facts) {
         track.style.setProperty(key, value);
       }
       track.className = `demo-track ${correct ? "" : "wrong"} ${painted && Math.abs(p - before[a]) > 0.02 ? "painted" : ""}`;
-      answer.replaceChildren(percent(p), make("span", { class: "demo-hidden" }, said ? ", yes, " : ", no, "),
+      answer.replaceChildren(percent(p), make("span", { class: "demo-word" }, said ? " yes" : " no"),
         make("span", { class: "demo-hidden" }, correct ? "right" : "wrong"),
         make("span", { class: "demo-cross", "aria-hidden": "true" }, correct ? "" : "✗"));
-      found.textContent = percent(s.found);
-      wrong.textContent = percent(s.wrong);
+      found.textContent = rate(s.found);
+      wrong.textContent = rate(s.wrong);
     }
     const sum = `Yes to ${yes} of 40 questions, ${right} right; never looking: ${majority} right.`;
-    say(painted ? `${changes()} ${sum}` : sum);
+    say(`${painted ? changes() : UNPAINTED} ${sum}`);
   }
 
   // The three answers that the paint has changed most.
@@ -250,9 +251,10 @@ export function face(facts) {
         button("Wipe it off", () => wipe())),
       words,
       make("p", { id: "demo-how", class: "demo-small" }, HOW),
-      make("div", { class: "demo-row" }, colours.node, size.node),
-      make("fieldset", {}, make("legend", {}, "This person has"), ...boxes.map(box => make("label", {}, box, ` ${plain(box.value)}`)))),
-    make("div", { class: "demo-right" }, cut.node, answers.node, legend(facts)));
+      make("div", { class: "demo-row" }, colours.node, size.node)),
+    make("div", { class: "demo-right" },
+      make("fieldset", {}, make("legend", {}, "This person has"), ...boxes.map(box => make("label", {}, box, ` ${plain(box.value)}`))),
+      cut.node, legend(facts), answers.node));
   wake();
   return node;
 }

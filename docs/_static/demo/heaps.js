@@ -1,5 +1,5 @@
 // Lesson 04's two heaps: the probabilities of the test faces with an attribute and without it, and a threshold between them.
-import { choice, make, percent, plain, slider, status } from "./parts.js";
+import { choice, make, plain, rate, slider, status } from "./parts.js";
 
 const WIDTH = 360, HEIGHT = 160, BINS = 25;
 
@@ -21,7 +21,7 @@ export function score(facts, a, threshold) {
 export function heaps(facts) {
   let a = facts.attributes.indexOf("Eyeglasses"), threshold = 50;
   const { node: words, say } = status();
-  const picture = make("svg:svg", { viewBox: `-12 -10 ${WIDTH + 24} ${HEIGHT + 50}`, role: "img", class: "demo-plot" });
+  const picture = make("svg:svg", { viewBox: `-22 -10 ${WIDTH + 44} ${HEIGHT + 50}`, role: "img", class: "demo-plot" });
   const chosen = choice("question", facts.attributes.map((name, i) => [i, plain(name)]), value => { a = Number(value); show(); });
   chosen.select.value = a;
   const cut = slider("threshold", { min: 1, max: 99, value: threshold, said: value => `${value}%` }, value => { threshold = value; show(); });
@@ -42,10 +42,10 @@ export function heaps(facts) {
       ...[0, 25, 50, 75, 100].map(value => make("svg:text", { x: value / 100 * WIDTH, y: HEIGHT + 18, "text-anchor": "middle" }, `${value}%`)),
       make("svg:text", { x: WIDTH / 2, y: HEIGHT + 36, "text-anchor": "middle" }, "probability of yes"));
     const s = score(facts, a, threshold);
-    [s.found, s.wrong, s.precision, s.accuracy, s.never, s.balanced].forEach((value, i) => { cells[i][1].textContent = percent(value); });
+    [s.found, s.wrong, s.precision, s.accuracy, s.never, s.balanced].forEach((value, i) => { cells[i][1].textContent = rate(value); });
     if (!s.said) cells[2][1].textContent = "–";
-    const said = `${plain(facts.attributes[a])}, yes above ${threshold}%: ${percent(s.found)} of the ${totals[1]} faces that have it `
-      + `are found, and ${percent(s.wrong)} of the ${totals[0]} others are false alarms.`;
+    const said = `${plain(facts.attributes[a])}, yes above ${threshold}%: ${rate(s.found)} of the ${totals[1]} faces that have it `
+      + `are found, and ${rate(s.wrong)} of the ${totals[0]} others are false alarms.`;
     picture.setAttribute("aria-label", `Two heaps of probabilities, each of the same area. ${said}`);
     say(said);
   }

@@ -94,9 +94,11 @@ export function kernel(facts) {
 
   // In about five seconds from the first place to the last, at the pace of the screen.
   function run() {
-    const began = performance.now();
+    let began;  // by the first frame's clock, which may be behind performance.now()
+    play.style.minWidth = `${play.getBoundingClientRect().width}px`;  // a narrower button would leave the pointer, and its row
     play.textContent = "Stop";
     const step = now => {
+      began ??= now;
       const i = Math.floor((now - began) / 5000 * out * out);
       if (i >= out * out) return stop();
       move(i % out, Math.floor(i / out));
@@ -114,7 +116,9 @@ export function kernel(facts) {
   compute();
   return make("div", { class: "demo-part" },
     make("div", { class: "demo-row" }, chosen.node, column.node, row.node, play),
-    make("div", { class: "demo-row demo-maps" }, input, result),
+    make("div", { class: "demo-row demo-maps" },
+      make("figure", {}, input, make("figcaption", {}, `the face: ${side} × ${side} pixels, nine of them framed`)),
+      make("figure", {}, result, make("figcaption", {}, `the sums: ${out} × ${out}, one for each place`))),
     make("div", { class: "demo-row demo-sum" }, under.node, make("span", {}, "×"), weights.node, make("span", {}, "="), products.node),
     line);
 }

@@ -13,6 +13,7 @@ export function make(tag, attributes = {}, ...children) {
 }
 
 export const percent = share => `${Math.round(100 * share)}%`;
+export const rate = share => share > 0 && share < 0.0095 ? `${(100 * share).toFixed(1)}%` : percent(share);  // 1 of 938 is not 0%
 export const plain = name => name.replaceAll("_", " ");
 
 // A slider with its name and its value in words; `said` makes the words from the value.
@@ -38,12 +39,13 @@ export function choice(name, options, changed) {
   return { node: make("label", { class: "demo-choice" }, make("span", {}, name), select), select };
 }
 
-// A line that a screen reader reads when it has settled, not at each step of a slider.
+// A line that follows at once, and that a screen reader reads when it has settled, not at each step of a slider.
 export function status() {
-  const node = make("p", { class: "demo-status", role: "status" });
+  const shown = make("span", { "aria-hidden": "true" }), read = make("span", { class: "demo-hidden", role: "status" });
   let waiting;
-  return { node, say(text) {
+  return { node: make("p", { class: "demo-status" }, shown, read), say(text) {
+    shown.textContent = text;
     clearTimeout(waiting);
-    waiting = setTimeout(() => { if (node.textContent !== text) node.textContent = text; }, 150);
+    waiting = setTimeout(() => { if (read.textContent !== text) read.textContent = text; }, 150);
   } };
 }
