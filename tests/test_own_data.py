@@ -730,7 +730,8 @@ def test_a_zip_with_millions_of_members(size, large, own, monkeypatch):
     assert re.search("img_align_celeba.zip: 1,[05]01 images, more than the 1,000", refused(sources.Zip, path))
 
 
-def test_no_traceback_for_a_home_that_is_not_there():
+def test_no_traceback_for_a_home_that_is_not_there(monkeypatch):
+    monkeypatch.delenv("CELEBA_ROOT", raising=False)  # where it is set, it is the folder of the images
     assert "no home folder for ~" in refused(read_faces, "~nobody-has-this-name/x")
     assert "no home folder for ~" in refused(read_faces, ".", "~nobody-has-this-name/labels.csv")
     assert "no home folder for ~" in refused(console.find_data, None, Path("~nobody-has-this-name/labels.csv"))
