@@ -67,12 +67,13 @@ class Lines(HtmlFormatter):
     "Code with an element for each line, so that a long one continues below itself, further in."
 
     def wrap(self, source):
-        return super().wrap((number, self.line(text) if number else text) for number, text in source)
+        lines = [(number, text, re.sub(r"<[^>]+>", "", text)) for number, text in source]
+        columns = sum(bool(re.search(r"\S {2,}\S", plain)) for _, _, plain in lines) > 1  # a printed table: it scrolls
+        return super().wrap((number, self.line(text, plain, columns) if number else text) for number, text, plain in lines)
 
-    def line(self, text):
-        plain = re.sub(r"<[^>]+>", "", text)
+    def line(self, text, plain, columns):
         indent = len(plain) - len(plain.lstrip(" "))
-        return f'<span class="line" style="--indent:{indent}">{text}</span>'
+        return f'<span class="line{" column" * columns}" style="--indent:{indent}">{text}</span>'
 
 
 def described(context, doctree):

@@ -126,6 +126,7 @@ def test_a_module_has_a_line_for_each_name_and_the_parameters_folded(site):
     folded = re.search(r"<details><summary>Parameters</summary>(.*?)</details>", after, re.S)[1]
     assert "in [-1, 1]" in folded and "the mean over images and attributes" in folded
     assert "<details open" not in text
+    assert "<code" in folded and "returns" in folded and "-&gt;" not in folded
 
 
 def test_a_named_tuple_has_its_fields(site):
@@ -200,8 +201,8 @@ def visit(browser, address):
     "Opens a page in a window; what goes wrong there fails the test."
     wrong, windows = [], []
 
-    def open_page(name):
-        windows.append(browser.new_context(viewport=DESK))
+    def open_page(name, **options):
+        windows.append(browser.new_context(**{"viewport": DESK, **options}))
         page = windows[-1].new_page()
         page.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -251,7 +252,8 @@ SMALL = """() => {
     }
     return [...small];
 }"""
-CUT = """() => [...document.querySelectorAll("div.cell_input pre, details div.highlight pre")]
+CUT = """() => [...document.querySelectorAll("div.cell_input pre, details div.highlight pre, .cell_output pre")]
+    .filter(code => !code.matches(".cell_output :has(.column)"))
     .filter(code => code.scrollWidth > code.clientWidth).map(code => code.textContent.slice(0, 100))"""
 
 
@@ -279,6 +281,8 @@ def test_page(name, visit):
 @pytest.mark.parametrize(("words", "place"), [
     ("AttributeCNN", "api/model.html#celeba_nb.model.AttributeCNN"),
     ("confidence interval", "docs/glossary.html#interval"),
+    ("covered glasses", "docs/demo.html#demo-cover-the-glasses"),
+    ("install", "index.html#install-and-run"),
     ("overfitting", "docs/glossary.html#overfitting"),
     ("sign-flip test", "nbs/05a_evidence.html#could-it-be-chance-the-sign-flip-test"),
 ])
@@ -286,7 +290,7 @@ def test_search_leads_to_the_section(words, place, visit):
     page = visit("index.html")
     page.fill("input[name=q]", words)
     page.press("input[name=q]", "Enter")
-    found = page.locator(f"#search-results li:nth-child(-n+3) a[href$='{place}']")
+    found = page.locator(f"#search-results li:first-child a[href$='{place}']")
     found.wait_for()
     page.wait_for_load_state("networkidle")  # the search also fetches what it shows of each page
     found.click()
@@ -305,6 +309,32 @@ def test_a_term_is_shown_to_the_pointer_and_to_the_keyboard(visit):
     assert term.is_visible() and link.get_attribute("aria-describedby") == "term"
     link.blur()
     term.wait_for(state="hidden")
+
+
+def test_a_finger_opens_a_term_and_a_picture_and_sees_that_a_table_goes_on(visit):
+    page = visit("nbs/04_metrics.html", viewport=PHONE, has_touch=True)
+    page.locator("article a[data-term]").first.tap()
+    link = page.get_by_role("tooltip").get_by_role("link")
+    assert link.is_visible() and page.url.endswith("04_metrics.html")
+    picture, large = page.locator("img[role=button]").first, page.get_by_role("dialog")
+    picture.tap()
+    assert large.evaluate("box => box.querySelector('img').clientWidth > innerWidth && box.scrollWidth > box.clientWidth")
+    page.keyboard.press("Escape")
+    assert not large.is_visible()
+    picture.press("Enter")
+    assert large.get_by_role("button").is_visible()
+    large.get_by_role("button").tap()
+    page.goto(page.url.replace("nbs/04_metrics", "nbs/05_ablation"))
+    table = page.locator(".cell_output .more:has(.column)").first
+    table.evaluate("box => box.scrollLeft = box.scrollWidth")
+    page.wait_for_function("box => !box.classList.contains('more')", arg=table.element_handle())
+
+
+def test_a_phone_has_room_for_fingers_and_no_empty_lines(visit):
+    page = visit("index.html", viewport=PHONE)
+    for button in page.locator(".mobile-header :is(label, button):visible").all():
+        assert min(button.bounding_box()[side] for side in ("width", "height")) >= 44
+    assert not page.locator("#how-fast td:not(:has(p)):visible").count()
 
 
 def test_dark_is_dark(visit):
@@ -337,6 +367,18 @@ def test_words_for_a_picture(text, alt):
 ])
 def test_links_are_rewritten(text, changed):
     assert docs.rewrite_links(text, ROOT / "nbs") == changed
+
+
+def test_folds_of_one_name_that_follow_each_other_are_one():
+    for name in ("03_loop", "07_augment"):
+        cells = docs.convert(ROOT / "nbs" / f"{name}.ipynb")["cells"]
+        twice = [cell["source"] for before, cell in zip(cells, cells[1:]) if docs.name_of_fold(cell) and not before.get("outputs")
+                 and docs.name_of_fold(cell) == docs.name_of_fold(before)]
+        assert not twice
+
+
+def test_a_letter_of_the_glossary_leads_to_its_first_term():
+    assert "\n[A](#ab) [B](#b)\n" in docs.letters("# G\n\n- [**ab**]{#ab}: x\n- [**ac**]{#ac}: y\n- [**b**]{#b}: z\n")
 
 
 def test_callouts():

@@ -62,7 +62,7 @@ def as_written(name, entry):
     default = repr(entry.default) if isinstance(entry.default, str) else shown(entry.default)
     kind = "" if entry.anno is EMPTY else shown(entry.anno)
     if name == "return":
-        return f"-> {kind}"
+        return f"returns {kind}".strip()
     return name + (f": {kind}" if kind else "") + ("" if entry.default is EMPTY else f" = {default}")
 
 

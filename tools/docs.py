@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from tools.drawings import FOLDER as DRAWINGS
@@ -75,6 +76,18 @@ def alternative(text, prose, section):
     return ". ".join([*(dict.fromkeys(found["title"]) or [part for part in (section, last) if part]), *axes])
 
 
+def picture_of(cell):
+    "The PNG file that a cell has drawn, if any."
+    found = [output["data"]["image/png"] for output in cell["outputs"] if "image/png" in output.get("data", {})]
+    return base64.b64decode("".join(found[0])) if found else None
+
+
+def is_plot(picture):
+    "Is a picture lines and words on a clear ground? Then a dark page may show it brighter. Faces stay as they are."
+    with Image.open(io.BytesIO(picture)) as image:
+        return image.mode == "RGBA" and (np.asarray(image.getchannel("A")) > 0).mean() < 0.4
+
+
 # From the dialect of nbdev and Quarto to that of Sphinx.
 
 
@@ -110,11 +123,18 @@ def fold(cell):
     return "Imports" if kinds & {ast.Import, ast.ImportFrom} else "More code"
 
 
+def name_of_fold(cell):
+    "What a converted cell's fold is called, if it is folded."
+    return cell["metadata"].get("mystnb", {}).get("code_prompt_show")
+
+
 def code_cell(cell, prose, section):
     "A cell of code without its directives, folded where it doesn't teach."
     text, called = source(cell), fold(cell)
     said = "# Slow: not run for this page.\n" if re.search(r"^#\| *slow", text, re.M) else ""
-    shown = {"image": {"alt": alternative(text, prose, section)}}
+    shown, picture = {"image": {"alt": alternative(text, prose, section)}}, picture_of(cell)
+    if picture and is_plot(picture):
+        shown["image"]["classes"] = "plot"
     if called:
         shown |= {"code_prompt_show": called, "code_prompt_hide": called}
     tags = ["hide-input"] if called else cell["metadata"].get("tags", [])
@@ -133,10 +153,10 @@ def convert(path):
             cells.append({**cell, "source": prose})
         elif code(cell) and not re.search(r"^#\| *hide\b", source(cell), re.M):
             shown = code_cell(cell, prose, section)
-            if fold(cell) == "Imports" and cells[-1]["metadata"] == shown["metadata"]:  # one fold for both
-                cells[-1]["source"] += f"\n\n{shown['source']}"
-            else:
-                cells.append(shown)
+            before = cells[-1]
+            if (called := fold(cell)) and called == name_of_fold(before) and not before["outputs"]:  # one fold for both
+                shown["source"] = f"{cells.pop()['source']}\n\n{shown['source']}"
+            cells.append(shown)
     language = {"name": "python", "pygments_lexer": "ipython3"}
     return {"nbformat": 4, "nbformat_minor": 5, "cells": cells,
             "metadata": {"kernelspec": nb["metadata"]["kernelspec"], "language_info": language}}
@@ -151,14 +171,18 @@ def callouts(text):
 
 
 def thumbnail(path, folder):
-    "Write the picture of a lesson's cell with the tag `thumbnail` into a folder, and return what is on it in words."
+    """Write the picture of a lesson's cell with the tag `thumbnail` into a folder, and return what is on it in words, and
+    whether it is a plot. Of a row of pictures, the left half is legible on a card: without the title above all of them."""
     [cell] = [cell for cell in read(path)["cells"] if "thumbnail" in cell["metadata"].get("tags", [])]
-    [picture] = [output["data"]["image/png"] for output in cell["outputs"] if "image/png" in output.get("data", {})]
     folder.mkdir(exist_ok=True)
-    with Image.open(io.BytesIO(base64.b64decode("".join(picture)))) as image:
-        image.thumbnail((480, 256))
+    with Image.open(io.BytesIO(picture_of(cell))) as image:
+        if image.width > 3 * image.height:
+            inked = np.asarray(image.getchannel("A")).any(1)
+            title = inked.argmax() + (~inked[inked.argmax() :]).argmax()
+            image = image.crop((0, title, image.width // 2, image.height))
+        image.thumbnail((640, 400))
         image.save(folder / f"{path.stem}.webp")
-    return alternative(source(cell), "", path.stem.replace("_", " "))
+    return alternative(source(cell), "", path.stem.replace("_", " ")), is_plot(picture_of(cell))
 
 
 def cards(text, folder):
@@ -167,8 +191,9 @@ def cards(text, folder):
         name, question, _, reading, computing = (part.strip() for part in found.groups())
         path = ROOT / "nbs" / f"{name}.ipynb"
         title = re.search(r"^# (.*)", source(read(path)["cells"][0]))[1]
+        words, plot = thumbnail(path, folder)
         return (f"::::{{grid-item-card}} {name.split('_')[0]} · {title}\n:link: nbs/{name}\n:link-type: doc\n"
-                f":img-top: nbs/thumbnails/{name}.webp\n:img-alt: {thumbnail(path, folder)}\n\n"
+                f":img-top: nbs/thumbnails/{name}.webp\n:img-alt: {words}\n{':class-img-top: plot' if plot else ''}\n\n"
                 f"{question}\n\n:::{{card-footer}}\n{reading} to read · {computing} to run\n:::\n::::")
 
     head = r"^\| lesson \|.*\n\|[ |-]+\n"
@@ -227,13 +252,21 @@ def lay_out(pages, folder):
         text = (ROOT / f"{name}.md").read_text(encoding="utf-8")
         text = re.sub(r'<a id="([^"]+)"></a>(\*\*.+?\*\*)', r"[\2]{#\1}", text)  # an anchor, as MyST writes it
         text = re.sub(r"^(You see pictures .*)$", r"[\1]{.no-search}", text, flags=re.M)  # most readers will not see it
-        text = demo(text) if name == "docs/demo" else text
+        text = demo(text) if name == "docs/demo" else letters(text) if name == "docs/glossary" else text
         (folder / f"{name}.md").write_text(rewrite_links(text, (ROOT / name).parent), encoding="utf-8")
     for picture in (*(ROOT / "docs").glob("*.svg"), *(ROOT / "docs").glob("demo*.png")):
         shutil.copy2(picture, folder / "docs")
     with Image.open(ROOT / "docs" / "sketch_faces.png") as faces:
         faces.save(folder / "docs" / "sketch_faces.webp", quality=85)  # a fifth of the bytes
     shutil.copytree(DRAWINGS, folder / "nbs" / DRAWINGS.name)
+
+
+def letters(text):
+    "The glossary, with a link to the first term of each letter above the first of all."
+    first = {}
+    for anchor in re.findall(r"^- \[.*?\{#([^}]+)\}", text, re.M):
+        first.setdefault(anchor[0].upper(), f"[{anchor[0].upper()}](#{anchor})")
+    return re.sub(r"^- ", f":::{{div}} letters\n{' '.join(first.values())}\n:::\n\n- ", text, count=1, flags=re.M)
 
 
 def demo(text):

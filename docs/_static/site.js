@@ -1,9 +1,42 @@
-// What scrolls sideways can be reached with the keyboard. The observer calls when the layout is done: asking costs nothing.
+// What scrolls sideways can be reached with the keyboard, and shows that there is more. The observer calls when the layout is
+// done: asking costs nothing.
+const hidden = box => box.scrollWidth - box.clientWidth - box.scrollLeft;
 const boxes = new ResizeObserver(entries => {
-  const wide = entries.map(({ target }) => target.scrollWidth > target.clientWidth);
-  entries.forEach(({ target }, i) => wide[i] ? target.tabIndex = 0 : target.removeAttribute("tabindex"));
+  const found = entries.map(({ target }) => [target.scrollWidth > target.clientWidth, hidden(target) > 1]);
+  entries.forEach(({ target }, i) => {
+    found[i][0] ? target.tabIndex = 0 : target.removeAttribute("tabindex");
+    target.classList.toggle("more", found[i][1]);
+  });
 });
-for (const box of document.querySelectorAll("pre, .cell_output, .table-wrapper, div.math")) boxes.observe(box);
+for (const box of document.querySelectorAll("pre, .cell_output, .table-wrapper, div.math")) {
+  boxes.observe(box);
+  box.addEventListener("scroll", () => box.classList.toggle("more", hidden(box) > 1), { passive: true });
+}
+
+// A picture that is shown smaller than it is opens at its own size, where it scrolls: by a click, a tap, or Enter.
+const large = Object.assign(document.createElement("dialog"), { id: "large" });
+large.innerHTML = "<button>Close</button>";
+large.addEventListener("click", () => large.close());
+function enlarge(event) {
+  const { type, key, target } = event;
+  if (!target.matches?.("img[role=button]") || type === "keydown" && !["Enter", " "].includes(key)) return;
+  event.preventDefault();  // or the key also presses the button that gets the focus
+  const picture = Object.assign(new Image(), { src: target.src, alt: target.alt, className: target.className });
+  large.querySelector("img")?.remove();
+  large.append(picture);
+  large.setAttribute("aria-label", target.alt);
+  large.showModal();
+}
+for (const event of ["click", "keydown"]) document.addEventListener(event, enlarge);
+const pictures = new ResizeObserver(entries => entries.forEach(({ target }) => {
+  const smaller = target.naturalWidth > 1.1 * target.clientWidth && target.clientWidth > 0;
+  smaller ? target.tabIndex = 0 : target.removeAttribute("tabindex");
+  smaller ? target.setAttribute("role", "button") : target.removeAttribute("role");
+}));
+addEventListener("DOMContentLoaded", () => {
+  document.body.append(large);
+  for (const picture of document.querySelectorAll("article img")) if (!picture.closest("a, .demo, .sd-card")) pictures.observe(picture);
+});
 
 // On a phone a row of a table is a card, which needs the names of the columns.
 addEventListener("DOMContentLoaded", () => {
@@ -11,15 +44,20 @@ addEventListener("DOMContentLoaded", () => {
     const names = [...table.querySelectorAll("thead th")].map(cell => cell.textContent);
     table.classList.add("cards");
     for (const row of table.tBodies[0].rows) {
-      [...row.cells].slice(1).forEach((cell, i) => { if (names[i + 1]) cell.dataset.column = names[i + 1]; });
+      [...row.cells].slice(1).forEach((cell, i) => {
+        if (!cell.textContent.trim() && !cell.querySelector("img")) cell.replaceChildren();  // empty, also for CSS
+        if (names[i + 1]) cell.dataset.column = names[i + 1];
+      });
     }
   }
 });
 
 // A link to a term of the glossary shows the term's text while the pointer or the keyboard's focus is on it; Escape hides it.
+// A finger has no pointer: a tap shows the text, and in it the link.
 const term = Object.assign(document.createElement("div"), { id: "term", hidden: true });
 term.setAttribute("role", "tooltip");
-let leaving;
+let leaving, touched = false;
+document.addEventListener("pointerdown", event => { touched = event.pointerType === "touch"; }, true);
 function hide() {
   term.hidden = true;
   document.querySelector("[aria-describedby=term]")?.removeAttribute("aria-describedby");
@@ -30,7 +68,8 @@ function show(event) {
   if (!link) return;
   hide();
   const box = link.getBoundingClientRect();
-  term.textContent = link.dataset.term;
+  term.replaceChildren(link.dataset.term);
+  if (touched) term.append(" ", Object.assign(document.createElement("a"), { href: link.href, textContent: "glossary" }));
   term.hidden = false;
   term.style.left = `${Math.max(0, Math.min(box.left, document.documentElement.clientWidth - term.offsetWidth - 16)) + scrollX}px`;
   term.style.top = `${box.bottom + scrollY + 4}px`;
@@ -46,6 +85,17 @@ addEventListener("DOMContentLoaded", () => {
 for (const event of ["mouseover", "focusin"]) document.addEventListener(event, show);
 for (const event of ["mouseout", "focusout"]) document.addEventListener(event, () => { leaving = setTimeout(hide, 200); });
 document.addEventListener("keydown", event => event.key === "Escape" && hide());
+document.addEventListener("click", event => {
+  if (!touched || !event.target.closest?.("a[data-term]")) return;
+  event.preventDefault();
+  show(event);
+});
+
+// The search puts pages first whose title has all words.
+if (typeof Search !== "undefined") {
+  const [, words] = Search._parseQuery(new URLSearchParams(location.search).get("q") ?? "");
+  Scorer.score = ([, title, , , score]) => score + (words.size && [...words].every(word => title.toLowerCase().includes(word)) ? 10 : 0);
+}
 
 // A result of the search leads to the first section with all words, and shows what stands there.
 addEventListener("DOMContentLoaded", () => {
