@@ -43,6 +43,7 @@ from celeba_nb.study import (
     study_lines,
     study_recipes,
 )
+from celeba_nb.training import count_cores
 
 
 @pytest.mark.parametrize("room, jobs", [(0.5, 1), (3.9, 3), (100, 4)])
@@ -228,7 +229,7 @@ def test_only_missing_runs_are_made(plan, labels, shelf):
 
 def test_two_at_once_give_the_same_bits(made, plan, labels, tmp_path):
     two = list(plan)[:2]
-    more = {("more threads", seed): replace(plan[two[0]], threads=1 + cpu_count(), seed=seed) for seed in range(2)}
+    more = {("more threads", seed): replace(plan[two[0]], threads=1 + count_cores(), seed=seed) for seed in range(2)}
     with parallel_config(n_jobs=2), pytest.warns(UserWarning) as said:
         both = make_runs({key: plan[key] for key in two} | more, labels, tmp_path, progress=False)
     assert all(np.array_equal(both[key].predictions["test"], made.runs[key].predictions["test"]) for key in two)

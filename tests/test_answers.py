@@ -1,5 +1,6 @@
 """Answers: honest probabilities, thresholds, and what a network was trained on, wherever it answers."""
 import json
+import re
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -157,7 +158,9 @@ def test_an_old_record_says_uncalibrated(soon):
 
 def test_a_page_names_temperature_thresholds_and_kind(run, labels, soon):
     page = " ".join(make_page(run, "a").split())
-    assert "trained on drawn faces, temperature" in page and "a threshold of its own" in page and "Yes above" in page
+    facts = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", page))
+    assert facts["Trained"].startswith("on drawn faces, ") and "are divided by it" in facts["Temperature"]
+    assert "one for each attribute" in facts["Thresholds"] and "a threshold of its own" in page and "Yes above" in page
     plain = " ".join(make_page(replace(run, thresholds=None, kind=None), "a", labels).split())  # the data say their kind
     assert "on faces that the package draws" in plain and "yes above 50%" in plain and "Yes above" not in plain
 
