@@ -328,8 +328,8 @@ def test_a_finger_opens_a_term_and_a_picture_and_sees_that_a_table_goes_on(visit
     large.get_by_role("button").tap()
     page.goto(page.url.replace("nbs/04_metrics", "nbs/05_ablation"))
     table = page.locator(".cell_output .more:has(.column)").first
-    table.evaluate("box => box.scrollLeft = box.scrollWidth")
-    page.wait_for_function("box => !box.classList.contains('more')", arg=table.element_handle())
+    to_the_end = "box => { box.scrollLeft = box.scrollWidth; return !box.classList.contains('more') }"
+    page.wait_for_function(to_the_end, arg=table.element_handle())  # again, if the page wasn't laid out yet
 
 
 def test_a_phone_has_room_for_fingers_and_no_empty_lines(visit):

@@ -249,6 +249,21 @@ def limits():
     yield "13_limits", f"gave with more than {0.5 + away:.0%} certainty"
 
 
+def imbalance():
+    "12a's remedies for rare answers, on real faces; the means are those of the committed runs."
+    effects, runs = table("imbalance_effects"), table("imbalance_runs").groupby("method").mean(numeric_only=True)
+    said = {}
+    for row in effects.itertuples():
+        assert np.isclose(row.mean, runs.loc[row.effect, row.outcome] - runs.loc["base", row.outcome])
+        size, *ends = 100 * abs(row.mean), *sorted((abs(100 * row.low), abs(100 * row.high)))
+        said[row.effect, row.outcome] = f"{size:.1f}{{}} ({ends[0]:.1f} to {ends[1]:.1f})"
+    for effect, verbs in {"weighted loss": ("costs", "points of accuracy", "gains", "of balanced accuracy"),
+                          "thresholds": ("cost", "", "gain", "")}.items():
+        lost, of, won, of_balanced = (f" {word}".rstrip() for word in verbs)
+        yield "12a_yours", (f"{effect}{lost} {said[effect, 'accuracy'].format(of)} and{won} "
+                            f"{said[effect, 'balanced_accuracy'].format(of_balanced)}")
+
+
 def placebo():
     "README's and 05's sentence on how far one run moves when only the arithmetic differs."
     runs, family = ResultsTable(RESULTS / "placebo_runs.csv"), FAMILIES["placebo_runs"]["effects"]
@@ -264,7 +279,7 @@ def placebo():
         yield "05_ablation", f"The method stays the same within {100 * MARGIN:g}"
 
 
-CLAIMS = [study, placebo, evidence, few_labels, ingredients, speed, augment, architectures, explain, photo, limits]
+CLAIMS = [study, placebo, evidence, few_labels, ingredients, speed, augment, architectures, explain, photo, imbalance, limits]
 
 
 def stale_effects():
