@@ -1,10 +1,7 @@
 """The site's demo, in the browser: its network answers as PyTorch does, and each part answers at once."""
-import functools
 import json
 import re
 import shutil
-import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -14,6 +11,7 @@ from markdown_it import MarkdownIt
 from celeba_nb.core import ATTRIBUTES
 from tools import demo, docs, runtime
 from tools.notebooks import ROOT
+from tools.screenshots import serve
 
 FACTS = json.loads((demo.FOLDER / "demo.json").read_text(encoding="utf-8"))
 PAGE = (ROOT / "docs" / "demo.md").read_text(encoding="utf-8")
@@ -88,12 +86,7 @@ def site(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(site, browser):
     "The demo's page, which asks for nothing outside this machine and reports no error."
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server = serve(site)
     address, wrong = f"http://127.0.0.1:{server.server_port}", []
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)

@@ -1,20 +1,18 @@
 """The site, as a reader finds it: built by `make docs`, opened in a browser, at a desk, in the dark and on a phone."""
-import functools
 import importlib
 import inspect
 import os
 import re
 import subprocess
 import sys
-import threading
 from html.parser import HTMLParser
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import pytest
 
 from tools import docs
 from tools.notebooks import PACKAGE, ROOT, copy_project, module_of, name_of, notebooks, read, run
+from tools.screenshots import serve
 
 COURSE = [f"nbs/{name_of(path)}.html" for path in notebooks()]
 MODULES = [module for path in notebooks() if (module := module_of(read(path)))]
@@ -188,12 +186,7 @@ def test_nothing_of_nbdev_or_quarto_is_left(site):
 @pytest.fixture(scope="module")
 def address(site):
     "The site on this machine's own server."
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server = serve(site)
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
 

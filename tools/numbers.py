@@ -252,16 +252,16 @@ def limits():
 def imbalance():
     "12a's remedies for rare answers, on real faces; the means are those of the committed runs."
     effects, runs = table("imbalance_effects"), table("imbalance_runs").groupby("method").mean(numeric_only=True)
-    said = {}
+    sizes, ends = {}, {}
     for row in effects.itertuples():
         assert np.isclose(row.mean, runs.loc[row.effect, row.outcome] - runs.loc["base", row.outcome])
-        size, *ends = 100 * abs(row.mean), *sorted((abs(100 * row.low), abs(100 * row.high)))
-        said[row.effect, row.outcome] = f"{size:.1f}{{}} ({ends[0]:.1f} to {ends[1]:.1f})"
-    for effect, verbs in {"weighted loss": ("costs", "points of accuracy", "gains", "of balanced accuracy"),
-                          "thresholds": ("cost", "", "gain", "")}.items():
-        lost, of, won, of_balanced = (f" {word}".rstrip() for word in verbs)
-        yield "12a_yours", (f"{effect}{lost} {said[effect, 'accuracy'].format(of)} and{won} "
-                            f"{said[effect, 'balanced_accuracy'].format(of_balanced)}")
+        low, high = sorted((abs(100 * row.low), abs(100 * row.high)))
+        sizes[row.effect, row.outcome], ends[row.effect, row.outcome] = f"{100 * abs(row.mean):.1f}", f"({low:.1f} to {high:.1f})"
+    lost, won = ("weighted loss", "accuracy"), ("weighted loss", "balanced_accuracy")
+    yield "12a_yours", (f"the weighted loss costs {sizes[lost]} points of accuracy {ends[lost]} and gains {sizes[won]} of "
+                        f"balanced accuracy {ends[won]}")
+    lost, won = ("thresholds", "accuracy"), ("thresholds", "balanced_accuracy")
+    yield "12a_yours", f"thresholds cost {sizes[lost]} {ends[lost]} and gain {sizes[won]} {ends[won]}"
 
 
 def placebo():
