@@ -7,7 +7,7 @@ Docs: https://celeba-nb.github.io/celeba_nb/internals/cli.html.md"""
 # %% auto #0
 __all__ = ['app', 'study_sizes', 'study_command', 'verdict_command', 'train_command', 'evaluate_command', 'photo_answer',
            'predict_command', 'export_command', 'reproduce_command', 'report_command', 'sketch_command',
-           'download_command', 'bench_command', 'cache_command']
+           'download_command', 'bench_command', 'race_command', 'cache_command']
 
 # %% ../nbs/internals/cli.ipynb #imports
 import os
@@ -577,7 +577,20 @@ def _bench_images(labels, wanted):
     return {f"{split}-images": n for split, n in used.items()}
 
 
-_Peers = Annotated[str, typer.Option(help="Implementations to compare with, separated by commas: naive, fastai, quickest.")]
+def _bench_options(root, ways, wanted, size, epochs):
+    "Write down the options that all implementations get; a wrong name is an error before the labels are read."
+    from celeba_nb.benchmark import backend_script
+
+    for way in ways:
+        backend_script(way)
+    labels = open_labels(root)
+    if [*labels.attributes] != [*ATTRIBUTES]:
+        raise DataError(f"{labels.root}: the implementations are compared on CelebA's 40 attributes, and these are others")
+    given = _bench_images(labels, wanted) | {"size": size, "epochs": epochs, "root": labels.root}
+    return [word for name, value in given.items() for word in (f"--{name}", str(value))]
+
+
+_Peers = Annotated[str, typer.Option(help="Implementations to compare with, separated by commas: naive, fastai, race.")]
 _Repeats = Annotated[int, count_option(most=1000, help="How often to run each implementation.")]
 _BenchImages = Annotated[int | None, count_option(rich_help_panel="Data",
                                                   help="Images of the split. Default: 1,000, or all if fewer.")]
@@ -605,17 +618,54 @@ def bench_command(
     Example: celeba-nb bench --root ~/celeba --peers naive --json bench.json
     """
     with one_line_errors("Nothing was written.", json_file):
-        from celeba_nb.benchmark import backend_script, bench
+        from celeba_nb.benchmark import bench
 
         ways = ["celeba_nb", *filter(None, peers.split(","))]
-        for way in ways:
-            backend_script(way)  # a wrong name is an error before the labels are read
-        labels, wanted = open_labels(root), {"train": train_images, "valid": valid_images, "test": test_images}
-        if [*labels.attributes] != [*ATTRIBUTES]:
-            raise DataError(f"{labels.root}: the implementations are compared on CelebA's 40 attributes, and these are others")
-        sizes = _bench_images(labels, wanted) | {"size": size, "epochs": epochs, "root": labels.root}
-        options = [word for name, value in sizes.items() for word in (f"--{name}", str(value))]
+        options = _bench_options(root, ways, {"train": train_images, "valid": valid_images, "test": test_images}, size, epochs)
         _show_bench(bench(ways, options, repeats), json_file)
+
+# %% ../nbs/internals/cli.ipynb #race-command
+def _show_race(found, peer, json_file):
+    "Print who won the race, and write its JSON."
+    from celeba_nb.benchmark import judge_race
+    from celeba_nb.run import describe_machine
+
+    result = judge_race(found, peer)
+    for name, prefix in (("race", ""), (peer, "peer_")):
+        say(f"{name}: {result[f'{prefix}seconds']:.1f} s, test accuracy {result[f'{prefix}accuracy']:.2%}")
+    say(f"{result['ratio']:.1f} times as fast ({result['ratio_low']:.1f} to {result['ratio_high']:.1f}), "
+        f"{100 * result['difference']:+.2f} points (p = {result['p']:.2g} that more than 0.1 are lost), {result['draws']} draws: "
+        f"{result['verdict']}")
+    write_json(json_file, result | {"peer": peer, "runs": records(found), "machine": describe_machine()})
+
+
+_Peer = Annotated[str, typer.Option("--peers", help="Implementation to race against: naive, fastai or celeba_nb.")]
+_Draws = Annotated[int, count_option(most=1000, help="How many draws of training images. The rules ask for 16.")]
+
+
+@app.command("race", cls=GroupedCommand, rich_help_panel=_RUNS)
+def race_command(
+    root: Root = None,
+    peer: _Peer = "naive",
+    draws: _Draws = 16,
+    train_images: _BenchImages = None,
+    valid_images: _BenchImages = None,
+    test_images: _BenchImages = None,
+    size: _BenchSize = 128,
+    epochs: _BenchEpochs = 5,
+    json_file: JsonFile = None,
+):
+    """Race the recipe `race` against another implementation of the study: how many times as fast, and is it as accurate?
+
+    --size and --epochs are the other's. This needs the repository, which contains the other implementations (benchmarks/).
+
+    Example: celeba-nb race --root ~/celeba --draws 16 --json race.json
+    """
+    with one_line_errors("Nothing was written.", json_file):
+        from celeba_nb.benchmark import bench
+
+        options = _bench_options(root, [peer], {"train": train_images, "valid": valid_images, "test": test_images}, size, epochs)
+        _show_race(bench([peer, "race"], options, draws), peer, json_file)
 
 # %% ../nbs/internals/cli.ipynb #cache-command
 _Remove = Annotated[list[str], typer.Option(metavar="NAME", help="The entry to remove, or all; can be repeated.")]

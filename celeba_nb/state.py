@@ -94,8 +94,8 @@ class State:
 
     recipe: Recipe  # every choice of the run
     net: nn.Module  # returns logits (b, 40)
-    optimizer: torch.optim.Optimizer  # holds the moments of the weights
-    scheduler: torch.optim.lr_scheduler.LRScheduler  # sets the learning rate after each step
+    optimizer: torch.optim.Optimizer | None  # holds the moments of the weights; None: ridge regression
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None  # sets the learning rate after each step
     steps: int  # in an epoch
     process: SingleProcess = SINGLE_PROCESS  # the processes that share the work
     epoch: int = 0  # finished epochs
@@ -127,6 +127,16 @@ def _rate_factor(schedule, steps, warmup=0, cycles=1):
     return factor
 
 # %% ../nbs/internals/state.ipynb #dc71dca2
+def _new_optimizer(recipe, net, steps):
+    "Create the optimiser and its scheduler; None and None for ridge regression, which takes no steps."
+    if recipe.optimizer == "ridge":
+        return None, None
+    optimizer = getattr(torch.optim, recipe.optimizer)(net.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay,
+                                                       fused=True)  # one pass over the weights, not a dozen
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(
+        optimizer, _rate_factor(recipe.schedule, recipe.epochs * steps, recipe.warmup, recipe.cycles))
+
+
 def new_state(
     recipe: Recipe,  # resolved
     steps: int,  # in an epoch
@@ -134,10 +144,7 @@ def new_state(
 ) -> State:
     "Create the state of a run before its first step."
     net = build_net(recipe).to(recipe.device, memory_format=MEMORY_FORMATS[recipe.memory_format])
-    optimizer = getattr(torch.optim, recipe.optimizer)(net.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay,
-                                                       fused=True)  # one pass over the weights, not a dozen
-    scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, _rate_factor(recipe.schedule, recipe.epochs * steps, recipe.warmup, recipe.cycles))
+    optimizer, scheduler = _new_optimizer(recipe, net, steps)
     averaged = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True) \
         if recipe.ema_decay else None
     if recipe.compile:

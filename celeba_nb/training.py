@@ -33,6 +33,7 @@ from .layers import evaluating
 from .loop import Callback, build_loss, fit
 from .metrics import metrics_table
 from .model import predict
+from .patches import fit_ridge
 from .recipe import Recipe, keep_choices, own_modules
 from .run import Run, choose_rows, describe_machine, finish, is_free, load, load_wanted, resolve, run_id, save
 from .state import SINGLE_PROCESS, SingleProcess, State, compute_logits, new_state
@@ -106,6 +107,11 @@ class AverageWeights(Callback):
         state.averaged.update_parameters(state.net)
 
 # %% ../nbs/internals/training.ipynb #check-parts
+def _eagerly(recipe):
+    "Don't compile the network for a few images; where nothing is compiled, don't even load the compiler (seconds)."
+    return torch.compiler.set_stance("force_eager") if recipe.compile else nullcontext()
+
+
 def check_parts(
     state: State,  # of the run, before its first step
     attributes: int,  # number of attributes in the data
@@ -116,7 +122,7 @@ def check_parts(
         import_object(name)
     image = torch.zeros(1, 3, recipe.size, recipe.size, device=recipe.device)
     try:
-        with torch.compiler.set_stance("force_eager") if recipe.compile else nullcontext():  # don't compile for one image
+        with _eagerly(recipe):
             answers = predict(state.net, image)
     except (TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
         raise TrainingError(f"recipe: {recipe.model} can't answer for an image of {recipe.size}×{recipe.size} pixels "
@@ -155,7 +161,7 @@ def check_calls(
         with _trying(recipe, "augment"):
             if import_object(recipe.augment)(x, torch.Generator(), **recipe.augment_args).shape != x.shape:
                 raise ValueError("it must return a batch of the shape that it got")
-    with _trying(recipe, "loss"), evaluating(state.net), torch.compiler.set_stance("force_eager"), autocast(recipe):
+    with _trying(recipe, "loss"), evaluating(state.net), _eagerly(recipe), autocast(recipe):
         loss = build_loss(recipe)
         if isinstance(import_object(recipe.loss), type):
             inspect.signature(getattr(loss, "forward", loss)).bind(state.net, x, y)
@@ -249,14 +255,16 @@ def train(
                                 progress=progress and process.writes)
     train_batches, batches = make_batches(recipe, cache, rows, weights)
     state.unlabeled, state.process = batches.get("unlabeled"), process
-    checkpoint = None if folder is None else Checkpoint(checkpoint_path(folder), name, every)
+    solved = recipe.optimizer == "ridge"  # in one go: nothing to resume
+    checkpoint = None if folder is None or solved else Checkpoint(checkpoint_path(folder), name, every)
     with cpu_threads(recipe.threads), deterministic_convolutions(), run_lock(Path(folder)) if writes else nullcontext():
         _resume(state, checkpoint)
-        fit(state, train_batches, batches["valid"], _all_callbacks(recipe, progress, callbacks, checkpoint, process.writes))
+        fitting = fit_ridge if solved else fit
+        fitting(state, train_batches, batches["valid"], _all_callbacks(recipe, progress, callbacks, checkpoint, process.writes))
         run = finish(state, batches, labels)
         if writes:
             save(run, folder)
-            checkpoint.path.unlink(missing_ok=True)
+            checkpoint_path(folder).unlink(missing_ok=True)
     return run
 
 # %% ../nbs/internals/training.ipynb #80d95984
