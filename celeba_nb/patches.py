@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .core import TrainingError
 from .data import Batches
 from .device import autocast
 from .layers import check_images, evaluating
@@ -122,15 +121,13 @@ SCALE = 7.0  # logits from 0 to 1 of the regression
 
 
 def fit_ridge(
-    state: State,  # changed in place; TrainingError if its network isn't a `PatchNet`
+    state: State,  # changed in place; its network is a `PatchNet`
     train_batches,  # epoch -> Batches
     valid_batches: Batches,  # of the validation images
     callbacks: list[Callback],  # called in this order
 ):
     "Train a run in closed form, in one epoch."
     net, recipe = state.net, state.recipe
-    if not isinstance(net, PatchNet):
-        raise TrainingError(f"recipe: optimizer ridge trains only celeba_nb.patches.PatchNet, not {recipe.model}")
     run_callbacks(callbacks, "start", state)
     began = time.perf_counter()
     images, truth = map(torch.cat, zip(*train_batches(0)))

@@ -136,7 +136,8 @@ def _rule_problems(recipe):
         yield f"no_aug_epochs times cycles must be at most epochs ({recipe.epochs}), not {plain}"
     if (recipe.unlabeled_images == 0) != (recipe.unlabeled_batch_size == 0):
         yield "unlabeled_images and unlabeled_batch_size must both be 0, or both be above 0"
-    if recipe.optimizer == "ridge" and (recipe.epochs != 1 or recipe.weight_decay == 0 or recipe.ema_decay or recipe.unlabeled_images):
+    steps = recipe.epochs != 1 or recipe.ema_decay or recipe.unlabeled_images
+    if recipe.optimizer == "ridge" and (steps or recipe.weight_decay == 0):
         yield "optimizer ridge needs epochs=1, a weight_decay above 0, ema_decay=0 and unlabeled_images=0"
 
 

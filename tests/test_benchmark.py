@@ -2,13 +2,15 @@
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from scipy.stats import t
 
 import celeba_nb
 from celeba_nb import benchmark
-from celeba_nb.benchmark import backend_script, bench, memory_mb, run_backend, summarize
+from celeba_nb.benchmark import backend_script, bench, judge_race, memory_mb, run_backend, summarize
 from celeba_nb.core import TrainingError
 
 
@@ -75,3 +77,33 @@ def test_stopped_watch_leaves_no_process(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         benchmark._watch(process)
     assert process.wait(10) != 0  # it was killed, and didn't sleep on
+
+
+def race_of(difference, ratio=10.0, draws=16):
+    "A race in which the recipe is right so much more often, in points, with some spread, and so many times as fast."
+    turns, spread = np.arange(draws), np.where(np.arange(draws) % 2, 0.002, -0.002)
+    return pd.concat([pd.DataFrame({"way": way, "turn": turns, "seconds": seconds, "test_accuracy": 0.85 + shift})
+                      for way, seconds, shift in (("naive", 20.0 + turns, 0), ("race", (20.0 + turns) / ratio,
+                                                                              difference / 100 + spread))])
+
+
+@pytest.mark.parametrize(("race", "verdict"), [
+    (race_of(1.0), "as accurate and faster"), (race_of(0.1), "as accurate and faster"),
+    (race_of(0.0), "not shown to be as accurate"), (race_of(-1.0), "not shown to be as accurate"),
+    (race_of(1.0, ratio=0.9), "not shown to be faster"), (race_of(1.0, draws=15), "too few draws to tell"),
+    (race_of(1.0, draws=1), "too few draws to tell"),
+])
+def test_the_verdict_of_a_race(race, verdict):
+    judged = judge_race(race, "naive")
+    assert judged["verdict"] == verdict
+    assert judged["p"] < 0.01 or verdict not in ("as accurate and faster", "not shown to be faster")
+
+
+def test_ratio_and_p_of_a_race_by_hand():
+    "Twice as fast and half as fast cancel; the p-value is that of the t test against a loss of 0.1 points."
+    race = pd.DataFrame({"way": ["naive", "race"] * 2, "turn": [0, 0, 1, 1], "seconds": [4.0, 2.0, 2.0, 4.0],
+                         "test_accuracy": [0.8, 0.801, 0.8, 0.803]})
+    judged = judge_race(race, "naive")
+    assert round(judged["ratio"], 9) == 1 and judged["ratio_low"] < 1 < judged["ratio_high"]
+    assert judged["difference"] == pytest.approx(0.002)
+    assert judged["p"] == pytest.approx(t.sf((0.002 + 0.001) / (np.std([0.001, 0.003], ddof=1) / 2**0.5), 1))
