@@ -23,7 +23,7 @@ import torch
 from forked import Command, draw, kind_of, run, start_traced, strace_problem, traced_calls
 from joblib import Parallel, delayed
 
-from celeba_nb import study, training
+from celeba_nb import study, training, workers
 from celeba_nb.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from celeba_nb.core import TrainingError, WriteError, run_lock
 from celeba_nb.files import read_celeba
@@ -412,7 +412,7 @@ def test_damaged_records_are_made_again(place, tmp_path, monkeypatch, figure):
     record, whole, chance, kinds = tmp_path / "runs" / name, runs.runs["a", 0], draw("records"), Counter()
     weights = (record / "weights.safetensors").read_bytes()
     shutil.copytree(record, tmp_path / "kept")
-    monkeypatch.setattr(study, "train", lambda *args, **options: load(tmp_path / "kept"))  # the same bits, sooner
+    monkeypatch.setattr(workers, "train", lambda *args, **options: load(tmp_path / "kept"))  # the same bits, sooner
     for turn in range(times(20, 500)):
         file = sorted(record.iterdir())[turn % len(list(record.iterdir()))]
         kinds[f"{file.name}: {spoil(file, chance)}"] += 1
