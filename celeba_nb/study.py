@@ -193,10 +193,10 @@ def _broken_workers(folder):
 # %% ../nbs/internals/study.ipynb #371b32da
 def _each_result(todo, labels, mark, weights, jobs):
     "Let the workers make runs, and yield for each, when it is finished, what `work_on` returns."
-    sent, told = SentLabels(labels, whole=_on_this_machine()), (weights, os.getpid(), command_line())
+    here, told = _on_this_machine(), (weights, os.getpid(), command_line())
+    sent, ahead = SentLabels(labels, whole=here), "2 * n_jobs" if here else "all"  # workers that join a cluster later have work, too
     calls = [delayed(work_on)(recipe, sent, mark, *told) for recipe in todo]
-    # one by one, so that a finished run is kept at once; all known to a cluster, so that workers that come later have work
-    yield from Parallel(jobs, return_as="generator_unordered", batch_size=1, pre_dispatch="all")(calls)
+    yield from Parallel(jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=ahead)(calls)
 
 
 def _receive(run, todo, folder, weights):
