@@ -74,6 +74,12 @@ def per_task(tasks):
     return (time.perf_counter() - began) / tasks
 
 
+def read_all(root):
+    "What a worker does once: read the labels, and compute their fingerprint."
+    labels = read_celeba(root)
+    return labels, labels.fingerprint
+
+
 def finished(folder):
     "The finished runs of a study."
     return [path.parent for path in folder.glob("[!.]*/recipe.json")]
@@ -121,7 +127,7 @@ def prove(base, args):
     os.chdir(client_folder)  # relative names from here on: they lead nowhere in a worker's folder
     os.environ["CELEBA_NB_CACHE"] = str(client_folder / "cache")
     data = make_sketch(Path("faces"), 80, args.images, args.images, progress=False)
-    labels = read_celeba(data)
+    (labels, _), reading = timed(read_all, data)
     recipes = study_recipes(train_images=64, size=16, epochs=1, threads=1)
     seeds, folder = args.runs // len(recipes), Path("study")
     with parallel_config(n_jobs=1):
@@ -161,7 +167,7 @@ def prove(base, args):
     return {
         "runs": args.runs, "finished before the kill": found["finished"], "seconds in one process": serial,
         "seconds on two workers, one killed": wall, "seconds to start a worker": started,
-        "seconds of Dask a run": overhead, "seconds of the client to save a run": saving,
+        "seconds to read the labels": reading, "seconds of Dask a run": overhead, "seconds of the client to save a run": saving,
         "bytes over the wire a run": wire / args.runs, "bytes of a task": len(pickle.dumps(SentLabels(labels))),
         "bytes of a finished run": len(pickle.dumps(run)), "bytes of the data a machine": copy, "images": len(labels)}
 

@@ -186,7 +186,9 @@ def _broken_workers(folder):
     "Turn the error for a killed worker into one message."
     try:
         yield
-    except BrokenExecutor:
+    except Exception as error:
+        if not isinstance(error, BrokenExecutor) and type(error).__name__ != "KilledWorker":  # Dask's, which may not be installed
+            raise
         raise TrainingError("a process that made a run was killed, perhaps because memory ran out; finished runs are kept in "
                             f"{folder}. Try again; joblib.parallel_config(n_jobs=1) makes one run at a time") from None
 
@@ -194,7 +196,7 @@ def _broken_workers(folder):
 def _each_result(todo, labels, mark, weights, jobs):
     "Let the workers make runs, and yield for each, when it is finished, what `work_on` returns."
     here, told = _on_this_machine(), (weights, os.getpid(), command_line())
-    sent, ahead = SentLabels(labels, whole=here), "2 * n_jobs" if here else "all"  # workers that join a cluster later have work, too
+    sent, ahead = SentLabels(labels, whole=here), "2 * n_jobs" if here else "all"  # a worker that joins later has work, too
     calls = [delayed(work_on)(recipe, sent, mark, *told) for recipe in todo]
     yield from Parallel(jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=ahead)(calls)
 

@@ -69,8 +69,9 @@ def _find_copy(sent):
             continue
         same = "as many, but other names, splits, answers or pixels" if len(labels) == sent.images else "another number"
         seen.append(f"{root}: {len(labels):,} images, {same}")
-    raise DataError(f"machine {platform.node()}: no copy of the study's data, {sent.images:,} images, is here ({'; '.join(seen)}). "
-                    f"Copy the client's folder {sent.root} to this machine, and start its workers with CELEBA_ROOT set to it.")
+    raise DataError(f"machine {platform.node()}: no copy of the study's data, {sent.images:,} images, is here "
+                    f"({'; '.join(seen)}). Copy the client's folder {sent.root} to this machine, and start its workers with "
+                    "CELEBA_ROOT set to it.")
 
 # %% ../nbs/internals/workers.ipynb #12922f94
 def find_folder(

@@ -261,6 +261,9 @@ def test_a_killed_worker_is_told_in_one_line(tmp_path):
         with study._broken_workers(tmp_path):
             Parallel(2)(delayed(os._exit)(1) for _ in range(2))
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+    for error, seen in ((type("KilledWorker", (Exception,), {}), TrainingError), (KeyError, KeyError)):  # the first is Dask's
+        with pytest.raises(seen), study._broken_workers(tmp_path):
+            raise error
 
 
 def test_a_second_training_into_the_same_folder_is_refused(place):
