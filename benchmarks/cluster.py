@@ -132,7 +132,7 @@ def prove(base, args):
     seeds, folder = args.runs // len(recipes), Path("study")
     with parallel_config(n_jobs=1):
         here, serial = timed(Study(recipes, seeds, "serial").run, labels, progress=False)
-    with LocalCluster(n_workers=0, dashboard_address=None) as cluster, Client(cluster) as client:
+    with LocalCluster(n_workers=0, dashboard_address=None, silence_logs="ERROR") as cluster, Client(cluster) as client:
         machines = []
 
         def start():
@@ -168,7 +168,7 @@ def prove(base, args):
         "runs": args.runs, "finished before the kill": found["finished"], "seconds in one process": serial,
         "seconds on two workers, one killed": wall, "seconds to start a worker": started,
         "seconds to read the labels": reading, "seconds of Dask a run": overhead, "seconds of the client to save a run": saving,
-        "bytes over the wire a run": wire / args.runs, "bytes of a task": len(pickle.dumps(SentLabels(labels))),
+        "bytes over the wire a run": wire / args.runs, "bytes of the labels as sent": len(pickle.dumps(SentLabels(labels))),
         "bytes of a finished run": len(pickle.dumps(run)), "bytes of the data a machine": copy, "images": len(labels)}
 
 

@@ -290,7 +290,7 @@ def cluster():
     yield page, f"killed after {parts['finished before the kill']:.0f} runs"
     yield page, f"| start a worker, until it has imported the package | {start:.1f} s |"
     yield page, f"| read the labels of {images:,.0f} images | {parts['seconds to read the labels']:.2f} s |"
-    yield page, f"| send a run's task | {parts['bytes of a task']:.0f} bytes |"
+    yield page, f"| name the data in a run's task | {parts['bytes of the labels as sent']:.0f} bytes |"
     yield page, f"| Dask's own work for a run (`d`) | {dask:.3f} s |"
     yield page, f"| the client saves a run (`c`) | {save:.3f} s |"
     yield page, f"| all messages for a run, with its record | {wire:.2f} MB |"
@@ -308,8 +308,9 @@ def cluster():
     jpegs, line = 1.4, 0.125  # GB of CelebA's archive; GB a second over a gigabit line
     copying = machines * jpegs / line
     assert copying > total, "the page says that copying takes longer than the runs"
-    yield page, (f"The JPEGs take about {jpegs} GB. One server with a gigabit line ({1000 * line:.0f} MB a second) sends {machines} "
-                 f"copies in {WORDS[round(copying / 60)]} minutes")
+    yield page, f"The JPEGs take about {jpegs} GB"
+    yield page, (f"One server with a gigabit line ({1000 * line:.0f} MB a second) sends {machines} copies in "
+                 f"{WORDS[round(copying / 60)]} minutes")
     yield page, f"{_RUN_MEMORY / 1e9:.1f} GB for each worker"
 
 
