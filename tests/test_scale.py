@@ -161,7 +161,9 @@ def test_machines_without_a_shared_disk(tmp_path):
     assert done.returncode == 0, done.stderr
     parts = pd.read_csv(tmp_path / "parts.csv", index_col=0)["measured"]
     assert "equal to the last bit" in done.stdout and 0 < parts["finished before the kill"] < parts["runs"] == 8
-    assert parts["bytes of the labels as sent"] < 1000 < parts["bytes of a finished run"] < parts["bytes over the wire a run"] < 100_000
+    labels, run, wire = (parts[name] for name in ("bytes of the labels as sent", "bytes of a finished run",
+                                                  "bytes over the wire a run"))
+    assert labels < 1000 < run < wire < 100_000
 
 
 def arrive(labels, root):
