@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -69,6 +70,11 @@ class Labels:
     def fingerprint(self) -> str:  # 32 hexadecimal digits
         "A hash of the data: different images or labels have a different fingerprint."
         return _fingerprint(self)
+
+    @cached_property
+    def reader(self) -> Callable | None:  # of a folder; None: they were put together, or changed since they were read
+        "The function that reads the same labels from a copy of their folder."
+        return None
 
 # %% ../nbs/internals/files.ipynb #21c86359
 @patch
@@ -460,11 +466,17 @@ def _check_people(labels):
     return labels
 
 
+def _remember(labels, reader):
+    "Note with the labels how to read them again; labels that are made from these, as `replace` does, don't have it."
+    vars(labels)["reader"] = reader
+    return labels
+
+
 def read_celeba(
     root: str | Path,  # the folder of label files and images, in one of CelebA's layouts; DataError if anything is wrong
 ) -> Labels:  # sorted by file name; labels of missing images are dropped, and a warning says how many
     "Read CelebA, in any of its layouts."
-    return _read(root, celeba=True)
+    return _remember(_read(root, celeba=True), read_celeba)
 
 
 def read_faces(
@@ -473,8 +485,11 @@ def read_faces(
 ) -> Labels:  # as `read_celeba` returns them, with k attributes; without a split, one is drawn, and a warning says so
     "Read your own faces and their labels, or CelebA."
     if labels is None:
-        return _check_people(_read(root, celeba=False))
+        return _remember(_check_people(_read(root, celeba=False)), read_faces)
     root, file = _start(root), expand(labels)
     if file.is_dir():
         raise DataError(f"{file}: this is a folder. Name the table in it.")
-    return _check_people(_read_own(root, root / file if not file.exists() and (root / file).exists() else file))
+    file = root / file if not file.exists() and (root / file).exists() else file
+    inside = file.absolute().is_relative_to(root.absolute())  # then a copy of the folder has the table, too
+    again = file.absolute().relative_to(root.absolute()) if inside else file.absolute()
+    return _remember(_check_people(_read_own(root, file)), partial(read_faces, labels=again))

@@ -6,18 +6,16 @@ Docs: https://celeba-nb.github.io/celeba_nb/internals/study.html.md"""
 
 # %% auto #0
 __all__ = ['STUDY_METHODS', 'PAPER', 'EFFECTS', 'OUTCOMES', 'MARGIN', 'study_recipes', 'plan_runs', 'load_verified',
-           'find_folder', 'begun_elsewhere', 'find_runs', 'make_caches', 'make_run', 'runs_at_once', 'make_runs',
-           'Study', 'image_outcomes', 'outcome_effects', 'format_percent', 'format_table', 'format_effects',
-           'study_lines', 'plot_effects']
+           'begun_elsewhere', 'find_runs', 'make_caches', 'runs_at_once', 'make_runs', 'Study', 'image_outcomes',
+           'outcome_effects', 'format_percent', 'format_table', 'format_effects', 'study_lines', 'plot_effects']
 
 # %% ../nbs/internals/study.ipynb #imports
 import json
 import os
-import threading
 import time
 import warnings
 from concurrent.futures import BrokenExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Self
@@ -30,15 +28,13 @@ from fastcore.basics import patch
 from joblib import Parallel, cpu_count, delayed
 from joblib.parallel import BACKENDS, get_active_backend
 
+from . import __version__
 from .compare import POINTS, Unit, draw_effects, effect_lines, effect_table
 from celeba_nb.core import (
     DamagedError,
     TrainingError,
     check_folder,
-    give_back_memory,
-    keep_memory,
     progress_bar,
-    run_lock,
     writing,
 )
 from .files import Labels, identities
@@ -53,14 +49,13 @@ from celeba_nb.run import (
     is_free,
     load_recipe,
     load_wanted,
-    old_run_ids,
     resolve,
     run_id,
     save,
 )
 from .stats import effect_rows
 from .style import PALETTE, percent_axis, styled
-from .training import train
+from .workers import SentLabels, find_folder, shared_mark, work_on
 
 # %% ../nbs/internals/study.ipynb #5350582b
 _FLIP = "celeba_nb.augment.random_flip"
@@ -114,16 +109,6 @@ def load_verified(
             folder.rename(aside)
 
 # %% ../nbs/internals/study.ipynb #12922f94
-def find_folder(
-    folder: Path,  # of the runs
-    recipe: Recipe,  # resolved
-    data: str,  # the fingerprint of the labels
-) -> Path:  # which may not exist yet
-    "Find the folder of a run, which is named by its id, or by the id of an earlier version if that folder exists."
-    ids = run_id(recipe, data), *old_run_ids(recipe, data)
-    return next((folder / name for name in ids if not is_free(folder / name)), folder / ids[0])
-
-
 def _beyond_machine(recipe):
     "Return a recipe's choices as text, without those that a machine makes."
     return json.dumps(asdict(recipe) | dict.fromkeys(AUTO), sort_keys=True)
@@ -170,41 +155,6 @@ def make_caches(
     return {size: ImageCache(labels, size, np.unique(np.concatenate(some)), progress=progress)
             for size, some in rows.items()}
 
-# %% ../nbs/internals/study.ipynb #7cb9d2a3
-def _end_with(parent):
-    "End this process within a second or two of its parent; if it isn't a child of `parent`, return False and do nothing."
-    def watch():
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    is_child, name = os.getppid() == parent, "end with parent"
-    if is_child and name not in {thread.name for thread in threading.enumerate()}:  # one such thread per process is enough
-        threading.Thread(target=watch, name=name, daemon=True).start()
-    return is_child
-
-# %% ../nbs/internals/study.ipynb #ee2adade
-def make_run(
-    recipe: Recipe,  # resolved
-    cache: ImageCache,  # contains this run's images; if its files aren't on this machine, they are made there
-    folder: Path,  # of the runs, in which this run gets a folder of its own
-    weights: bool,  # keep the weights
-    parent: int = 0,  # id of the parent process, with which a child process ends
-    command: str = "",  # that the user typed, for the record
-) -> str:  # the name of the run's folder
-    "Make one run and save it, unless it is there already."
-    if _end_with(parent):  # a worker process, not the user's process
-        keep_memory()
-    place = find_folder(folder, recipe, cache.labels.fingerprint)
-    with run_lock(place, wait=True):
-        if is_free(place):
-            here = ImageCache(cache.labels, cache.size, cache.rows, progress=False)
-            run = train(recipe, here.labels, cache=here, progress=False)
-            run.machine["command"] = command or command_line()
-            save(run, place, weights=weights)
-    give_back_memory()
-    return place.name
-
 # %% ../nbs/internals/study.ipynb #17f769e1
 _RUN_MEMORY = 1_500_000_000  # bytes that a run of the study needs, rounded up (measured in notebook 06)
 
@@ -224,22 +174,39 @@ def runs_at_once(
     room = psutil.virtual_memory().available // _RUN_MEMORY
     return max(1, min(len(recipes), cpu_count() // threads, room))
 
+
+def _on_this_machine():
+    "Return whether joblib's workers are processes or threads of this machine, rather than those of a cluster."
+    own = [BACKENDS[name] for name in ("sequential", "threading", "multiprocessing", "loky") if name in BACKENDS]
+    return isinstance(get_active_backend()[0], tuple(own))
+
 # %% ../nbs/internals/study.ipynb #ce19d83d
 @contextmanager
 def _broken_workers(folder):
     "Turn the error for a killed worker into one message."
     try:
         yield
-    except BrokenExecutor:
+    except Exception as error:
+        if not isinstance(error, BrokenExecutor) and type(error).__name__ != "KilledWorker":  # Dask's, which may not be installed
+            raise
         raise TrainingError("a process that made a run was killed, perhaps because memory ran out; finished runs are kept in "
                             f"{folder}. Try again; joblib.parallel_config(n_jobs=1) makes one run at a time") from None
 
 # %% ../nbs/internals/study.ipynb #371b32da
-def _noting_warnings(call, *arguments):
-    "Call a function, and return the texts of its warnings: a worker process would print each with a line of code."
-    with warnings.catch_warnings(record=True) as caught:
-        call(*arguments)
-    return [str(warning.message) for warning in caught]
+def _each_result(todo, labels, mark, weights, jobs):
+    "Let the workers make runs, and yield for each, when it is finished, what `work_on` returns."
+    here, told = _on_this_machine(), (weights, os.getpid(), command_line())
+    sent, ahead = SentLabels(labels, whole=here), "2 * n_jobs" if here else "all"  # a worker that joins later has work, too
+    calls = [delayed(work_on)(recipe, sent, mark, *told) for recipe in todo]
+    yield from Parallel(jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=ahead)(calls)
+
+
+def _receive(run, todo, folder, weights):
+    "Save a run that a worker has sent, if it is one of those that were asked for."
+    if run.id not in todo:
+        raise TrainingError(f"a worker has made another run than it was asked for, with celeba_nb {run.machine['celeba_nb']}; "
+                            f"here is {__version__}: install the same version on all machines")
+    save(run, folder / run.id, weights=weights)
 
 
 def make_runs(
@@ -255,12 +222,14 @@ def make_runs(
     todo = {run_id(recipe, labels.fingerprint): recipe for recipe in missing.values()}  # two methods may be the same recipe
     if todo:
         check_folder(folder / next(iter(todo)))
-    caches, jobs = make_caches(labels, todo.values(), progress), runs_at_once(list(todo.values()))
-    told, said = (weights, os.getpid(), command_line()), set()
-    calls = [delayed(_noting_warnings)(make_run, recipe, caches[recipe.size], folder, *told) for recipe in todo.values()]
+    make_caches(labels, todo.values(), progress)
+    jobs, said = runs_at_once(list(todo.values())), set()
     what = f"{len(plan)} runs" if jobs in (None, 1) else f"{len(plan)} runs, {jobs} at once"
-    with progress_bar(total=len(plan), initial=len(done), desc=what, unit="run", show=progress) as bar, _broken_workers(folder):
-        for texts in Parallel(jobs, return_as="generator_unordered")(calls):
+    with progress_bar(total=len(plan), initial=len(done), desc=what, unit="run", show=progress) as bar, \
+            _broken_workers(folder), shared_mark(folder) if todo else nullcontext() as mark:
+        for run, texts in _each_result(todo.values(), labels, mark, weights, jobs):
+            if run is not None:  # from a worker that doesn't see the folder
+                _receive(run, todo, folder, weights)
             bar.update()
             for text in set(texts) - said:
                 warnings.warn(text, stacklevel=2)

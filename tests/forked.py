@@ -50,14 +50,14 @@ def _give_up_privileges():
 
 def _count_trainings(path):
     "From now on, a line in the file for each run that this process begins to make."
-    from celeba_nb import study
+    from celeba_nb import workers
 
-    def counted(recipe, labels, *args, train=study.train, **options):
+    def counted(recipe, labels, *args, train=workers.train, **options):
         with open(path, "a") as file:
-            file.write(f"{study.run_id(recipe, labels.fingerprint)}\n")
+            file.write(f"{workers.run_id(recipe, labels.fingerprint)}\n")
         return train(recipe, labels, *args, **options)
 
-    study.train = counted
+    workers.train = counted
 
 
 def _settle(printed, env, errors=None):

@@ -17,7 +17,8 @@ import pytest
 from joblib import cpu_count, parallel_config
 
 from celeba_nb import study as rooms
-from celeba_nb.core import DataError
+from celeba_nb import workers
+from celeba_nb.core import DataError, TrainingError
 from celeba_nb.files import read_celeba
 from celeba_nb.metrics import majority_accuracy
 from celeba_nb.recipe import Recipe
@@ -34,7 +35,6 @@ from celeba_nb.study import (
     format_table,
     image_outcomes,
     make_caches,
-    make_run,
     make_runs,
     outcome_effects,
     plan_runs,
@@ -91,7 +91,7 @@ import os, sys, time
 from joblib import Parallel, delayed
 
 def work(parent, busy):
-    from celeba_nb.study import _end_with
+    from celeba_nb.workers import _end_with
     assert _end_with(parent) and _end_with(parent)
     until = time.time() + busy
     while time.time() < until:
@@ -198,17 +198,34 @@ def test_each_image_is_decoded_once(plan, labels):
 
 
 def test_a_process_is_not_its_own_child():
-    assert not rooms._end_with(os.getpid())
+    assert not workers._end_with(os.getpid())
 
 
 def test_a_run_is_made_once(made, plan, labels, tmp_path):
-    cache = make_caches(labels, plan.values(), progress=False)[16]
-    name = make_run(plan[FLIPPED, 0], cache, tmp_path, weights=False)
+    name = workers.make_run(plan[FLIPPED, 0], labels, tmp_path, weights=False)
     found, before = find_runs(tmp_path, plan, labels), written(tmp_path)
     assert list(found) == [(FLIPPED, 0)] and found[FLIPPED, 0].id == name
     assert np.array_equal(found[FLIPPED, 0].predictions["test"], made.runs[FLIPPED, 0].predictions["test"])
     assert not (tmp_path / name / "weights.safetensors").exists()
-    assert make_run(plan[FLIPPED, 0], cache, tmp_path, weights=False) == name and written(tmp_path) == before
+    assert workers.make_run(plan[FLIPPED, 0], labels, tmp_path, weights=False) == name and written(tmp_path) == before
+
+
+def test_a_run_that_nobody_asked_for_is_refused(made, tmp_path):
+    "As a worker with another version of the package could send it."
+    run = made.runs[FLIPPED, 0]
+    with pytest.raises(TrainingError, match="install the same version on all machines"):
+        rooms._receive(run, {}, tmp_path, weights=False)
+    assert not [*tmp_path.iterdir()]
+    rooms._receive(run, {run.id: run.recipe}, tmp_path, weights=False)
+    assert [path.name for path in tmp_path.iterdir()] == [run.id]
+
+
+def test_a_study_marks_its_folder_while_it_runs(tmp_path):
+    with workers.shared_mark(tmp_path / "new" / "study") as mark:
+        assert [*mark.parent.iterdir()] == [mark] and mark.name.startswith(".")
+        with workers.shared_mark(mark.parent) as other:
+            assert other != mark
+    assert not mark.exists() and not other.exists()
 
 
 def test_how_many_runs_at_once(plan):

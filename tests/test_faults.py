@@ -23,7 +23,7 @@ import torch
 from forked import Command, draw, kind_of, run, start_traced, strace_problem, traced_calls
 from joblib import Parallel, delayed
 
-from celeba_nb import study, training
+from celeba_nb import study, training, workers
 from celeba_nb.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from celeba_nb.core import TrainingError, WriteError, run_lock
 from celeba_nb.files import read_celeba
@@ -261,6 +261,9 @@ def test_a_killed_worker_is_told_in_one_line(tmp_path):
         with study._broken_workers(tmp_path):
             Parallel(2)(delayed(os._exit)(1) for _ in range(2))
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+    for error, seen in ((type("KilledWorker", (Exception,), {}), TrainingError), (KeyError, KeyError)):  # the first is Dask's
+        with pytest.raises(seen), study._broken_workers(tmp_path):
+            raise error
 
 
 def test_a_second_training_into_the_same_folder_is_refused(place):
@@ -412,7 +415,7 @@ def test_damaged_records_are_made_again(place, tmp_path, monkeypatch, figure):
     record, whole, chance, kinds = tmp_path / "runs" / name, runs.runs["a", 0], draw("records"), Counter()
     weights = (record / "weights.safetensors").read_bytes()
     shutil.copytree(record, tmp_path / "kept")
-    monkeypatch.setattr(study, "train", lambda *args, **options: load(tmp_path / "kept"))  # the same bits, sooner
+    monkeypatch.setattr(workers, "train", lambda *args, **options: load(tmp_path / "kept"))  # the same bits, sooner
     for turn in range(times(20, 500)):
         file = sorted(record.iterdir())[turn % len(list(record.iterdir()))]
         kinds[f"{file.name}: {spoil(file, chance)}"] += 1

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torchvision.models import MobileNet_V3_Small_Weights, mobilenet_v3_small
 
-from celeba_nb import core, run, study, training
+from celeba_nb import core, run, training, workers
 from celeba_nb.architectures import torchvision_net
 from celeba_nb.core import ATTRIBUTES, DamagedError, TrainingError, WriteError
 from celeba_nb.files import read_celeba
@@ -25,8 +25,9 @@ from celeba_nb.recipe import Recipe
 from celeba_nb.run import FORMAT, Run, array_shapes, data_kind, is_free, load, load_wanted, record_digest, save
 from celeba_nb.sketch import make_sketch
 from celeba_nb.state import build_net
-from celeba_nb.study import Study, find_folder, find_runs
+from celeba_nb.study import Study, find_runs
 from celeba_nb.training import checkpoint_path, evaluate, reproduce, train
+from celeba_nb.workers import find_folder
 
 OLD = Path(__file__).parent / "old_records"  # written by the version before format 3, on sketch faces, with their logits
 FLIP, TEACHER, SMALL_RESNET = "601dfdbb69f765a3", "4851e88fdb3fcae0", "e399e198e74a72cb"
@@ -194,7 +195,7 @@ def test_what_cannot_be_read_is_not_damaged(why, made, labels, tmp_path, monkeyp
     "A study stops and says why; the folder stays, under its name, and no run is made."
     folder = shutil.copytree(made.folder, tmp_path / made.run.id)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    monkeypatch.setattr(study, "train", refuse(AssertionError("made again")))
+    monkeypatch.setattr(workers, "train", refuse(AssertionError("made again")))
     with monkeypatch.context() as broken:
         UNREADABLE[why](broken)
         with pytest.raises(TrainingError, match="can't be read") as caught, warnings.catch_warnings():
@@ -212,7 +213,7 @@ def test_what_cannot_be_read_is_not_damaged(why, made, labels, tmp_path, monkeyp
 def test_another_version_or_another_run_is_left_alone(entries, said, made, labels, tmp_path, monkeypatch):
     folder = shutil.copytree(made.folder, tmp_path / made.run.id)
     change(folder, **entries)
-    monkeypatch.setattr(study, "train", refuse(AssertionError("made again")))
+    monkeypatch.setattr(workers, "train", refuse(AssertionError("made again")))
     with pytest.raises(TrainingError, match=said) as caught:
         Study({"a": Recipe(**SMALL)}, [0], tmp_path).run(labels, progress=False)
     assert not isinstance(caught.value, DamagedError) and folder.exists()
@@ -395,9 +396,8 @@ def test_training_leaves_the_process_as_it_is(labels, tmp_path, monkeypatch):
     monkeypatch.setattr(core, "_call_libc", lambda function, *_: asked.append(function))
     train(Recipe(**SMALL), labels, progress=False)
     assert asked == []
-    monkeypatch.setattr(study, "_end_with", lambda parent: True)
-    cache = training.ImageCache(labels, 16, progress=False)
-    study.make_run(run.resolve(Recipe(**SMALL), labels), cache, tmp_path, weights=False)
+    monkeypatch.setattr(workers, "_end_with", lambda parent: True)
+    workers.work_on(run.resolve(Recipe(**SMALL), labels), workers.SentLabels(labels), tmp_path / "no mark", weights=False)
     assert "mallopt" in asked
 
 

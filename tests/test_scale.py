@@ -1,6 +1,9 @@
 """One run on several processes, a study on a cluster, long runs in a log file, and memory that does not grow."""
 import json
 import os
+import pickle
+import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,13 +13,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from joblib import parallel_config
 
 from celeba_nb.augment import random_flip
 from celeba_nb.batches import WithUnlabeled
-from celeba_nb.core import TrainingError
+from celeba_nb.core import DataError, TrainingError
 from celeba_nb.data import Batches
 from celeba_nb.files import read_celeba
 from celeba_nb.images import ImageCache
@@ -25,6 +29,7 @@ from celeba_nb.scale import Distributed, Shard, find_processes, shard_slice
 from celeba_nb.sketch import make_sketch
 from celeba_nb.state import SINGLE_PROCESS
 from celeba_nb.study import Study, study_recipes
+from celeba_nb.workers import SentLabels
 
 ROOT = Path(__file__).resolve().parent.parent
 CLI = Path(sys.executable).with_name("celeba-nb")
@@ -147,6 +152,54 @@ def test_a_killed_worker_costs_its_run_only(faces, tmp_path):
         assert set(client.run(os.getpid).values()) != set(pids)  # it was killed, and a new one has started
     assert here.table().equals(there.table()) and here.effects().equals(there.effects())
     assert kept and kept.items() <= finished(tmp_path / "there").items()  # what was finished was not made again
+
+
+def test_machines_without_a_shared_disk(tmp_path):
+    "What benchmarks/cluster.py proves, with eight runs: it compares the tables, and looks for what a worker opens of the client."
+    pytest.importorskip("distributed")
+    done = call(sys.executable, ROOT / "benchmarks" / "cluster.py", "--runs", 8, "--images", 30, "--csv", tmp_path / "parts.csv")
+    assert done.returncode == 0, done.stderr
+    parts = pd.read_csv(tmp_path / "parts.csv", index_col=0)["measured"]
+    assert "equal to the last bit" in done.stdout and 0 < parts["finished before the kill"] < parts["runs"] == 8
+    labels, run, wire = (parts[name] for name in ("bytes of the labels as sent", "bytes of a finished run",
+                                                  "bytes over the wire a run"))
+    assert labels < 1000 < run < wire < 100_000
+
+
+def arrive(labels, root):
+    "What a worker gets that has no folder of the client's name, with its own CELEBA_ROOT."
+    sent = pickle.loads(pickle.dumps(SentLabels(labels)))
+    sent.root = root
+    return sent
+
+
+def test_a_worker_reads_its_own_copy(faces, tmp_path, monkeypatch):
+    labels, copy = read_celeba(faces), shutil.copytree(faces, tmp_path / "copy")
+    monkeypatch.setenv("CELEBA_ROOT", str(copy))
+    here = arrive(labels, Path("nowhere")).read()
+    assert here.root == copy and here.fingerprint == labels.fingerprint and here.attributes.equals(labels.attributes)
+    monkeypatch.delenv("CELEBA_ROOT")
+    assert arrive(labels, copy).read().root == copy  # without CELEBA_ROOT: the folder of the client's name
+
+
+@pytest.mark.parametrize("change, said", [
+    (lambda first, second: first.unlink(), "381 images, another number"),
+    (lambda first, second: shutil.copy(second, first), "382 images, as many, but other names, splits, answers or pixels")])
+def test_a_wrong_copy_is_told_by_machine_and_folder(change, said, faces, tmp_path, monkeypatch):
+    other = shutil.copytree(faces, tmp_path / "other")
+    change(*sorted(other.glob("img_align_celeba/*"))[:2])
+    monkeypatch.setenv("CELEBA_ROOT", str(other))
+    with pytest.raises(DataError) as caught:
+        arrive(read_celeba(faces), Path("nowhere")).read()
+    for part in (f"machine {platform.node()}: no copy of the study's data, 382 images", f"{other}: {said}",
+                 "nowhere: there is no such folder", "start its workers with CELEBA_ROOT set to it"):
+        assert part in str(caught.value)
+
+
+def test_labels_that_no_folder_has_travel_with_the_run(faces):
+    some = read_celeba(faces).take(np.arange(50))
+    there = arrive(some, Path("nowhere")).read()
+    assert there.fingerprint == some.fingerprint and there.attributes.equals(some.attributes)
 
 
 def test_a_log_file_gets_lines(faces, tmp_path):

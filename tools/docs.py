@@ -36,7 +36,8 @@ from tools.runtime import fetch
 
 BUILD = ROOT / "docs" / "_build"
 DIRECTIVE = re.compile(r"^#\| *([\w-]+)(?:: *| +|$)(.*)\n?", re.M)
-BESIDE = ["docs/demo", "docs/glossary", "docs/teaching", "docs/promises", "docs/faults", "CONTRIBUTING", "CHANGELOG"]  # as there
+BESIDE = ["docs/demo", "docs/glossary", "docs/teaching", "docs/cluster", "docs/promises", "docs/faults", "CONTRIBUTING",
+          "CHANGELOG"]  # as there
 
 
 # Pictures need words, for those who can't see them.

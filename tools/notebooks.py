@@ -25,7 +25,7 @@ FOLDED = {"jupyter": {"source_hidden": True}, "tags": ["hide-input"]}  # a cell'
 FLOORS = [floor.split() for floor in (
     "core stats style exercises layers", "sources", "label_tables", "layouts", "drawing files model metrics pretrained tables",
     "compare sketch images architectures recipe", "data augment imbalance device attribution detection", "state batches", "loop",
-    "checkpoint run patches", "answers", "training", "study speed scale",
+    "checkpoint run patches", "answers", "training", "workers", "study speed scale",
     "results benchmark audit", "few_labels explain photo limits export", "report console", "options", "cli")]
 
 

@@ -1,8 +1,8 @@
 """Recompute the published numbers from nbs/results, and say where a page has a different one (make numbers).
 
-A claim is a piece of a page, written with numbers that are computed here. It must be in README, or in the part of a
-lesson that is called "What we saw". There, and in README's parts that are named in TABLES, each number needs a claim, or an
-output of the same lesson that shows it: so no number can be added without saying where it comes from.
+A claim is a piece of a page, written with numbers that are computed here. It must be in README, in docs/cluster.md, or in the
+part of a lesson that is called "What we saw". There, and in README's parts that are named in TABLES, each number needs a
+claim, or an output of the same lesson that shows it: so no number can be added without saying where it comes from.
 """
 import json
 import re
@@ -21,7 +21,7 @@ from celeba_nb.recipe import RECIPES
 from celeba_nb.results import ResultsTable, paired_effects, read_answers
 from celeba_nb.speed import ratios
 from celeba_nb.stats import interval, order_share, pair_rows
-from celeba_nb.study import MARGIN, PAPER, STUDY_METHODS, outcome_effects
+from celeba_nb.study import _RUN_MEMORY, MARGIN, PAPER, STUDY_METHODS, outcome_effects
 from tools.notebooks import ROOT, name_of, notebooks, read, source
 
 RESULTS = ROOT / "nbs/results"
@@ -279,7 +279,43 @@ def placebo():
         yield "05_ablation", f"The method stays the same within {100 * MARGIN:g}"
 
 
-CLAIMS = [study, placebo, evidence, few_labels, ingredients, speed, augment, architectures, explain, photo, imbalance, limits]
+def cluster():
+    "What docs/cluster.md computes from the parts that benchmarks/cluster.py measured, and from the study's own runs."
+    parts, page, run = table("cluster_parts").set_index("part")["measured"], "cluster", table("study_runs")["seconds"].mean()
+    runs, machines, cores, faces = 1000, 50, 4, 202_599  # all of CelebA
+    images, start, dask, save = (parts[name] for name in ("images", "seconds to start a worker", "seconds of Dask a run",
+                                                          "seconds of the client to save a run"))
+    labels, wire = parts["seconds to read the labels"] / images * faces, parts["bytes over the wire a run"] / 1e6
+    yield page, f"{parts['runs']:.0f} runs on two workers"
+    yield page, f"killed after {parts['finished before the kill']:.0f} runs"
+    yield page, f"| start a worker, until it has imported the package | {start:.1f} s |"
+    yield page, f"| read the labels of {images:,.0f} images | {parts['seconds to read the labels']:.2f} s |"
+    yield page, f"| name the data in a run's task | {parts['bytes of the labels as sent']:.0f} bytes |"
+    yield page, f"| Dask's own work for a run (`d`) | {dask:.3f} s |"
+    yield page, f"| the client saves a run (`c`) | {save:.3f} s |"
+    yield page, f"| all messages for a run, with its record | {wire:.2f} MB |"
+    yield page, f"| one of the study's runs on one core (`s`) | {run:.1f} s |"
+    workers = machines * cores
+    rounds, queue = -(-runs // workers), runs * (dask + save)
+    yield page, f"{runs:,} / {workers} = {rounds} rounds of {run:.0f} s are {rounds * run / 60:.1f} minutes"
+    yield page, f"{runs:,} × (d + c) is {queue / 60:.1f} minutes"
+    total = start + labels + max(rounds * run, queue)
+    yield page, f"about {labels:.0f} s for all of CelebA"
+    yield page, f"**{total / 60:.0f} minutes**, and **{runs * run / 3600:.0f} core hours**"
+    yield page, f"two cores of a laptop need {runs * run / 2 / 3600:.1f} hours"
+    yield page, f"{runs * wire / 1000:.2f} GB in all"
+    yield page, f"at most {workers * run / 3600:.1f} core hours"
+    jpegs, line = 1.4, 0.125  # GB of CelebA's archive; GB a second over a gigabit line
+    copying = machines * jpegs / line
+    assert copying > total, "the page says that copying takes longer than the runs"
+    yield page, f"The JPEGs take about {jpegs} GB"
+    yield page, (f"One server with a gigabit line ({1000 * line:.0f} MB a second) sends {machines} copies in "
+                 f"{WORDS[round(copying / 60)]} minutes")
+    yield page, f"{_RUN_MEMORY / 1e9:.1f} GB for each worker"
+
+
+CLAIMS = [study, placebo, evidence, few_labels, ingredients, speed, augment, architectures, explain, photo, imbalance, limits,
+          cluster]
 
 
 def stale_effects():
@@ -327,6 +363,7 @@ def pages():
     readme = (ROOT / "README.md").read_text()
     parts = [part for part in re.split(r"^(?=## )", readme, flags=re.M) if part.startswith(tuple(TABLES))]
     yield "README", "\n".join(parts), []
+    yield "cluster", (ROOT / "docs/cluster.md").read_text(), []
     for path in notebooks():
         if text := seen(nb := read(path)):
             yield name_of(path), text, shown(nb)
