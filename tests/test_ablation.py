@@ -20,9 +20,9 @@ from celeba_nb import study as rooms
 from celeba_nb.core import DataError
 from celeba_nb.files import read_celeba
 from celeba_nb.metrics import majority_accuracy
-from celeba_nb.recipe import Recipe
+from celeba_nb.recipe import Recipe, run_id
 from celeba_nb.results import read_answers, save_study
-from celeba_nb.run import choose_rows, run_id
+from celeba_nb.run import choose_rows
 from celeba_nb.study import (
     OUTCOMES,
     PAPER,

@@ -377,7 +377,7 @@ PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONT
 @pytest.mark.parametrize("path", [*sorted((ROOT / PACKAGE).glob("[!_]*.py")), *NOTEBOOKS.values(), *PAGES],
                          ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_old_names_are_gone(path):
-    reads_old_records = path.stem in ("recipe", "run")
+    reads_old_records = path.stem in ("recipe", "record")
     plain_code = without_strings if reads_old_records else without_old_table
     if path.suffix == ".ipynb":
         texts = [in_backticks(source(cell)) if cell["cell_type"] == "markdown" else plain_code(python_of(source(cell)))
