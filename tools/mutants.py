@@ -30,7 +30,7 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 # Where a module is tested, besides a file of its name.
 TESTS = {"study": ["ablation", "results_table"], "results": ["results_table"], "run": ["records"], "record": ["records"],
          "checkpoint": ["records"], "training": ["records"], "images": ["data"], "files": ["data"], "drawing": ["sketch"],
-         "console": ["cli"], "options": ["cli"], "tables": ["compare"]}
+         "console": ["cli"], "options": ["cli"], "experiments": ["cli"], "tables": ["compare"]}
 
 
 @dataclass

@@ -26,7 +26,7 @@ FLOORS = [floor.split() for floor in (
     "core stats style exercises layers", "sources", "label_tables", "layouts", "drawing files model metrics pretrained tables",
     "compare sketch images architectures recipe", "data augment imbalance device attribution detection record",
     "state batches", "loop", "checkpoint run", "answers", "training", "study speed scale",
-    "results benchmark audit", "few_labels explain photo limits export", "report console", "options", "cli")]
+    "results benchmark audit", "few_labels explain photo limits export", "report console", "options", "experiments", "cli")]
 
 
 def notebooks(root=ROOT):
