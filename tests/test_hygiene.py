@@ -25,6 +25,7 @@ from tools.notebooks import (
     copy_project,
     is_internal,
     module_of,
+    modules,
     name_of,
     notebooks,
     project_files,
@@ -35,7 +36,7 @@ from tools.notebooks import (
 from tools.outputs import WIDGET, is_sealed, seal, with_times
 
 NOTEBOOKS = {name_of(path): path for path in notebooks()}
-MODULES = {module: name for name, path in NOTEBOOKS.items() if (module := module_of(read(path)))}
+MODULES = {module: name_of(path) for module, path in modules().items()}
 on_modules = pytest.mark.parametrize("module", MODULES)
 SOURCES = [path for path in project_files() if path.suffix == ".py"]
 on_notebooks = pytest.mark.parametrize("name", NOTEBOOKS)

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import tomllib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -84,6 +85,12 @@ def module_of(nb):
     "The module that a notebook is exported to, or None."
     found = re.search(r"^#\| default_exp (\w+)", "\n".join(source(cell) for cell in nb["cells"]), re.M)
     return found[1] if found else None
+
+
+@cache
+def modules():
+    "The modules of the package, each with its notebook, in the order of the notebooks."
+    return {module: path for path in notebooks() if (module := module_of(read(path)))}
 
 
 def project_files(root=ROOT):
