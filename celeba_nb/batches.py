@@ -80,11 +80,11 @@ def make_batches(
     recipe: Recipe,  # resolved
     cache: ImageCache,  # holds at least the run's images
     rows: dict[str, np.ndarray],  # as returned by `choose_rows`
-    weights: torch.Tensor | None = None,  # as returned by `sampling_weights`; None: compute them
+    weights: torch.Tensor | None = None,  # as returned by `sampling_weights`; None: compute them for the recipe's sampler
 ):  # a function from the epoch to its training Batches; and a dict of Batches in order: "valid", "test", perhaps "unlabeled"
     "Make the batches of a run."
     augment = partial(import_object(recipe.augment), **recipe.augment_args) if recipe.augment else None
-    if weights is None:
+    if weights is None and recipe.sampler:
         weights = sampling_weights(recipe, cache.labels.attributes.to_numpy(np.float32)[rows["train"]])
     place = {"device": recipe.device, "memory_format": MEMORY_FORMATS[recipe.memory_format]}
     in_order = {split: Batches(cache, rows[split], EVAL_BATCH_SIZE, **place)

@@ -28,8 +28,8 @@ from . import drawing, sketch
 from .core import DataError, cache_folder, expand, progress_bar, writing
 from .files import SPLITS, Labels
 from .images import ImageCache, list_decoded, normalize
+from .parquet import open_parquet
 from .sketch import make_sketch
-from .sources import open_parquet
 
 
 # %% ../nbs/internals/data.ipynb #5777eae2

@@ -10,7 +10,6 @@ __all__ = ['OWN_TABLES', 'Labels', 'digest', 'identities', 'read_celeba', 'read_
 # %% ../nbs/internals/files.ipynb #a4227d0a
 import hashlib
 import json
-import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,16 +21,7 @@ import pandas as pd
 from fastcore.basics import patch
 
 from .core import ATTRIBUTES, DataError, expand
-from celeba_nb.label_tables import (
-    SPLITS,
-    attributes_of,
-    celeba_columns,
-    check_names,
-    identity_of,
-    read_parquet,
-    read_text,
-    split_of,
-)
+from .label_tables import SPLITS, attributes_of, celeba_columns, check_rows, read_text, series_of, warn_left_out
 from celeba_nb.layouts import (
     SPLIT_FOLDERS,
     check_one_set,
@@ -45,7 +35,8 @@ from celeba_nb.layouts import (
     snapshot_of,
     split_of_folders,
 )
-from .sources import Joined, Parquet, Renamed, leaf_columns, open_parquet
+from .parquet import Parquet, find_shards, read_parquet, read_shards
+from .sources import Joined, Renamed
 
 # %% ../nbs/internals/files.ipynb #e44e0d89
 @dataclass(frozen=True, eq=False)
@@ -185,19 +176,10 @@ def _same_names(frame, other, path):
 def _frame(table, celeba, folders=False):
     "Read the attributes of a table as a frame of bool, sorted by name."
     answers = attributes_of(table, celeba)
-    check_names(table, folders)
-    _say_left_out(table.path, table.left_out, celeba)
+    check_rows(table, folders)
+    warn_left_out(table.path, table.left_out, celeba)
     columns = ATTRIBUTES if set(answers) == set(ATTRIBUTES) else answers
     return pd.DataFrame({name: answers[name] for name in columns}, index=table.names).sort_index()
-
-
-def _say_left_out(where, columns, celeba):
-    "Say which columns of a table are not used."
-    columns = [column for column in columns if column]
-    if columns:
-        reason = "not among CelebA's 40 attributes" if celeba else "without yes and no"
-        some = f"{', '.join(columns[:5])}{', …' * (len(columns) > 5)}"
-        warnings.warn(f"{where}: {len(columns)} column(s) {reason} left out: {some}.", stacklevel=6)
 
 # %% ../nbs/internals/files.ipynb #aa1ca025
 def _read_attributes(path):
@@ -212,12 +194,13 @@ def _read_column(path, kind):
     "Read a file with one value per image, a split or an identity, as a series."
     headings = None if path.suffix == ".csv" else ["image", kind]
     table = read_text(path, headings)
-    column = getattr(table, kind) or next(iter(table.columns.values()), None)
-    if column is None or len(table.columns) > (getattr(table, kind) is None):
+    if getattr(table, kind) is None and table.columns:  # whatever its heading is
+        setattr(table, kind, table.columns.popitem()[1])
+    if getattr(table, kind) is None or table.columns:
         raise DataError(f"{path}, line 1: not two columns, of images and of the {kind}. Fetch the file again.")
-    values = {"split": split_of, "identity": identity_of}[kind](column, table, strict=True)
-    check_names(table)
-    return pd.Series(values, table.names)
+    values = series_of(table, kind, strict=True)
+    check_rows(table)
+    return values
 
 # %% ../nbs/internals/files.ipynb #436d22cb
 def _read_celeba_files(root):
@@ -233,108 +216,23 @@ def _read_celeba_files(root):
     check_one_set(root, attribute_file, partition_file, identity_file, images)
     attributes = _read_attributes(attribute_file)
     split = _same_names(attributes, _read_column(partition_file, "split"), partition_file)
-    identity = None
-    if identity_file:
-        identity = _same_names(attributes, _read_column(identity_file, "identity"), identity_file)
+    identity = _read_column(identity_file, "identity") if identity_file else None
+    if identity is not None:
+        identity = _same_names(attributes, identity, identity_file)
     return _assemble(root, attributes, split, identity, find_images(root))
 
 # %% ../nbs/internals/files.ipynb #read-own
-def _is_parquet(path):
-    "Return whether a file is named as a parquet file."
-    return path.suffix.lower() in (".parquet", ".pq")
-
-
-def _own_series(table, kind):
-    "Read the split or the identity of a table as a series; None if it has none."
-    column = getattr(table, kind)
-    values = None if column is None else {"split": split_of, "identity": identity_of}[kind](column, table)
-    return None if values is None else pd.Series(values, table.names)
-
-
 def _read_own(root, file, celeba=False):
     "Read a table of your own, and find its images below root."
-    table, place = read_parquet(file) if _is_parquet(file) else (read_text(file), None)
+    table, place = read_parquet(file) if file.suffix.lower() in (".parquet", ".pq") else (read_text(file), None)
     if None in table.names:
         raise DataError(f"{file}: no column with the images' names. Name it image.")
     frame = _frame(table, celeba, folders=True)
-    split, identity = (None if one is None else one.loc[frame.index] for one in (_own_series(table, "split"),
-                                                                                _own_series(table, "identity")))
+    known = [series_of(table, "split"), series_of(table, "identity")]
+    split, identity = (None if one is None else one.loc[frame.index] for one in known)
     absent = f"{root}: no image of {file.name} is here"
     images = Parquet(dict(zip(table.names, place))) if place else find_any_images(root, absent)
     return _assemble(root, frame, split, identity, images)
-
-# %% ../nbs/internals/files.ipynb #f1e121c7
-def _split_of_file(file):
-    "Return the split in the name of a parquet file, or of its folder; None if it names none."
-    found = re.match("train|valid|test", file.name) or re.match("train|valid|test", file.parent.name)
-    return found[0] if found else None
-
-
-def _read_shard(file, celeba):
-    "Read the labels of one parquet file: a frame of attributes, with the split, identity, place and file of each image."
-    table, place = read_parquet(file)
-    if place is None:
-        raise DataError(f"{file}: columns missing: image with its bytes and path. Fetch the file again, or name it with "
-                        "--labels.")
-    split = _split_of_file(file)
-    table.names = [name or f"{split or 'image'}-{file.stem}-{row:06d}.jpg" for row, name in enumerate(table.names)]
-    answers = attributes_of(table, celeba)
-    check_names(table, folders=True)
-    identity = _own_series(table, "identity")
-    stated = _own_series(table, "split")
-    return table, pd.DataFrame(answers), pd.DataFrame({
-        "name": table.names, "place": place, "split": split if stated is None else stated.to_numpy(),
-        "identity": None if identity is None else identity.to_numpy()})
-
-# %% ../nbs/internals/files.ipynb #parquet-names
-def _name_once(root, about):
-    "Return the names of images; where each split counts from 0, with the split."
-    again = about.duplicated(["split", "name"])
-    if again.any():
-        row = about[again].iloc[0]
-        files = about[(about["name"] == row["name"])]["place"].str[0].map(str).drop_duplicates().tolist()
-        where = f"in {files[0]} and {files[1]}" if len(files) > 1 else f"in {files[0]}"
-        raise DataError(f"{root}: {again.sum():,} image(s) are there twice, such as {row['name']}, {where}. If these are copies, "
-                        "delete one file; if they are different images, write the files without image.path.")
-    return about["split"] + "/" + about["name"] if about["name"].duplicated().any() else about["name"]
-
-# %% ../nbs/internals/files.ipynb #320beda7
-def _parquet_files(root):
-    "List the parquet files in root and in its folders, two levels down."
-    return sorted(file for levels in ("", "*/", "*/*/") for file in root.glob(f"{levels}*.parquet"))
-
-
-def _read_parquets(root, celeba):
-    "Read parquet files with images and labels together."
-    shards = [_read_shard(file, celeba or _has_celeba(file)) for file in _parquet_files(root)]
-    first = shards[0][1]
-    for table, answers, _ in shards:
-        if set(answers) != set(first):
-            raise DataError(f"{table.path}: the columns differ from those of {shards[0][0].path.name}: "
-                            f"{', '.join(sorted(set(answers) ^ set(first))[:5])}. Give files of one data set.")
-    about = pd.concat([part for _, _, part in shards], ignore_index=True)
-    unnamed = about["split"].isna()
-    if unnamed.any() and not unnamed.all():
-        raise DataError(f"{about['place'][unnamed].iloc[0][0]}: the name doesn't begin with train, valid or test. Rename the "
-                        "file after its split.")
-    names = _name_once(root, about.fillna({"split": ""}))
-    left_out = dict.fromkeys(name for table, _, _ in shards for name in table.left_out)
-    _say_left_out(root, list(left_out), set(first) == set(ATTRIBUTES))
-    frame = pd.concat([answers for _, answers, _ in shards], ignore_index=True)
-    frame = frame[list(first)].set_axis(names.tolist(), axis=0)
-    split = None if set(about["split"]) <= {"train", None} else about["split"].astype(object)
-    identity = None if about["identity"].isna().any() else about["identity"].astype(np.int64)
-    source = Parquet(dict(zip(frame.index, about["place"])))
-    order = np.argsort(frame.index.to_numpy(dtype=object), kind="stable")
-    split, identity = (None if one is None else one.set_axis(frame.index).iloc[order] for one in (split, identity))
-    why = "no split is given" if unnamed.all() else "all images are in train"
-    return _assemble(root, frame.iloc[order], split, identity, source, why)
-
-# %% ../nbs/internals/files.ipynb #has-celeba
-def _has_celeba(file):
-    "Return whether a parquet file has CelebA's 40 attributes, and perhaps other columns."
-    there = {leaf.rpartition(".")[2].casefold().replace(" ", "_") for leaf in leaf_columns(open_parquet(file))}
-    return there >= {name.casefold() for name in ATTRIBUTES}
 
 # %% ../nbs/internals/files.ipynb #d758489d
 OWN_TABLES = ("labels.csv", "labels.tsv", "labels.txt", "labels.parquet")
@@ -350,6 +248,11 @@ def _own_table(root):
     return found[0] if found else None
 
 
+def _read_parquets(root, celeba):
+    "Read parquet files with images and labels together."
+    return _assemble(root, *read_shards(root, celeba))
+
+
 def _reader(root, celeba):
     "Return the function that reads root's layout, or None if it holds no labels."
     own = None if celeba else _own_table(root)
@@ -361,10 +264,10 @@ def _reader(root, celeba):
         return partial(_read_split_folders, root, folders, celeba) if folders else partial(_read_celeba_files, root)
     if masks := find_file(root, _MASK_HQ):
         return partial(_read_own, root, masks, celeba=True)
-    folders = {} if _parquet_files(root) else _split_folders(root, celeba)
+    folders = {} if find_shards(root) else _split_folders(root, celeba)
     if folders:
         return partial(_read_split_folders, root, folders, celeba)
-    return partial(_read_parquets, root, celeba) if _parquet_files(root) else None
+    return partial(_read_parquets, root, celeba) if find_shards(root) else None
 
 # %% ../nbs/internals/files.ipynb #split-folders
 def _split_folders(root, celeba):

@@ -1,4 +1,4 @@
-"""Tables of yes and no: text with any separator, or parquet, with the line and the column of whatever is wrong.
+"""Tables of yes and no: text with any separator, with the line and the column of whatever is wrong.
 
 Docs: https://celeba-nb.github.io/celeba_nb/internals/label_tables.html.md"""
 
@@ -6,14 +6,15 @@ Docs: https://celeba-nb.github.io/celeba_nb/internals/label_tables.html.md"""
 
 # %% auto #0
 __all__ = ['MOST_TEXTS', 'NAME_HEADINGS', 'SPLIT_HEADINGS', 'IDENTITY_HEADINGS', 'SPLITS', 'LARGEST_TABLE', 'YES_NO', 'Column',
-           'Table', 'read_text', 'read_parquet', 'celeba_columns', 'attributes_of', 'split_of', 'identity_of',
-           'check_names']
+           'Table', 'pick_heading', 'check_headings', 'read_text', 'celeba_columns', 'attributes_of', 'warn_left_out',
+           'series_of', 'check_rows']
 
 # %% ../nbs/internals/label_tables.ipynb #imports
 import csv
 import hashlib
 import io
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -21,21 +22,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from .core import ATTRIBUTES, DataError
-from celeba_nb.sources import (
-    BAD_PARQUET,
-    LARGEST_GROUP,
-    PLAIN_NAME,
-    check_content,
-    check_images,
-    check_name,
-    leaf_columns,
-    open_parquet,
-    read_column,
-    reading_data,
-)
+from .sources import PLAIN_NAME, check_content, check_images, check_name
 
 # %% ../nbs/internals/label_tables.ipynb #column
 MOST_TEXTS = 1000  # different texts of a column that may be kept as codes
@@ -108,13 +97,19 @@ IDENTITY_HEADINGS = ("identity", "identity_id", "celeb_id", "person", "person_id
 SPLITS = ("train", "valid", "test")  # the partition file writes them as 0, 1, 2
 
 
-def _pick(headings, wanted):
-    "Return the position of the first of the wanted headings that is there; None if none is."
+def pick_heading(
+    headings: list[str],  # of a table
+    wanted: tuple[str, ...],  # in small letters; the first that is there counts
+) -> int | None:  # its position; None if none is there
+    "Find a column by its heading."
     plain = [heading.casefold() for heading in headings]
     return next((plain.index(heading) for heading in wanted if heading in plain), None)
 
 
-def _check_headings(headings, where):
+def check_headings(
+    headings: list[str],  # of a table
+    where: str,  # the file, for the message
+):  # DataError if one occurs twice
     "Refuse headings that occur twice."
     twice = sorted({heading for heading in headings if headings.count(heading) > 1})
     if twice:
@@ -185,26 +180,27 @@ def _split_all(path, lines, width, separator):
             return
 
 # %% ../nbs/internals/label_tables.ipynb #header
+def _separator_of(line):
+    "Return the separator of a header: the most frequent of comma, semicolon and tab; None: white space."
+    counts = {mark: line.count(mark) for mark in ",;\t"}
+    most = max(counts, key=counts.get)
+    return most if counts[most] and (most != "\t" or " " in line.strip()) else None
+
+
 def _read_header(path, lines, counted):
     "Return the number of images that the file promises (or None), its headings, its separator, and the number of that line."
     number, first = next(lines, (1, ""))
     mark = first[4:5] if first.lower().startswith("sep=") and len(first.rstrip()) == 5 else None
     if mark:
         number, first = next(lines, (number, ""))
-    separators = {mark: first.count(mark) for mark in ",;\t"}
-    separator = mark or max(separators, key=separators.get)
-    if not mark and (not separators[separator] or (separator == "\t" and " " not in first.strip())):
-        separator = None
+    separator = mark or _separator_of(first)
     count = int(first) if re.fullmatch("[0-9]{1,9}", first.strip(), re.ASCII) else None
     if counted and count is None and separator is None:
         raise DataError(f"{path}, line {number}: this line should hold only the number of images. Add it.")
     promised = number
     if count is not None:
         number, first = next(lines, (number, ""))
-        separators = {mark: first.count(mark) for mark in ",;\t"}
-        separator = max(separators, key=separators.get) if any(separators.values()) else None
-        if separator == "\t" and " " not in first.strip():
-            separator = None
+        separator = _separator_of(first)
     return (count, promised), _fields(first, separator) if first.strip() else [], separator, number
 
 # %% ../nbs/internals/label_tables.ipynb #read-text
@@ -221,7 +217,7 @@ def read_text(
         (count, promised), headings, separator, number = _read_header(path, lines, counted)
         first = list(islice(lines, 1))
         if first and len(_fields(first[0][1], separator)) == len(headings) + 1 or count is not None and (
-                not first or _pick(headings[:1], NAME_HEADINGS[:-1]) is None):
+                not first or pick_heading(headings[:1], NAME_HEADINGS[:-1]) is None):
             headings = ["", *headings]  # the names have no heading
     else:
         first = list(islice(lines, 1))
@@ -235,9 +231,9 @@ def read_text(
 # %% ../nbs/internals/label_tables.ipynb #fill
 def _fill(path, headings, lines, separator, count, promised):
     "Read the rows of a table into its columns."
-    _check_headings(headings, f"{path}, header")
-    name = _pick(headings, NAME_HEADINGS) or 0
-    roles = {"split": _pick(headings, SPLIT_HEADINGS), "identity": _pick(headings, IDENTITY_HEADINGS)}
+    check_headings(headings, f"{path}, header")
+    name = pick_heading(headings, NAME_HEADINGS) or 0
+    roles = {"split": pick_heading(headings, SPLIT_HEADINGS), "identity": pick_heading(headings, IDENTITY_HEADINGS)}
     columns = {i: Column(MOST_TEXTS if i != roles["identity"] else np.inf) for i in range(len(headings)) if i != name}
     names, numbers, flaw = [], [], ""
     for some, frame, flaw in _split_all(path, lines, len(headings), separator):
@@ -255,93 +251,6 @@ def _fill(path, headings, lines, separator, count, promised):
     taken = {role: columns.pop(i, None) for role, i in roles.items()}
     return Table(path, names, {headings[i]: column for i, column in columns.items()}, **taken,
                  lines=np.concatenate([*numbers, np.zeros(0, int)]), flaw=flaw)
-
-# %% ../nbs/internals/label_tables.ipynb #arrow-column
-def _is_plain(kind):
-    "Return whether a type of Arrow is one whose values can be yes and no, a number or a text."
-    kinds = pa.types
-    return kind is not None and any(test(kind) for test in (
-        kinds.is_boolean, kinds.is_integer, kinds.is_floating, kinds.is_string, kinds.is_large_string, kinds.is_null))
-
-
-def _leaf_type(schema, leaf):
-    "Return the type of a column of a parquet file; None if it is inside a list."
-    first, *fields = leaf.split(".")
-    kind = schema.field(first).type if first in schema.names else None
-    for part in fields:
-        index = kind.get_field_index(part) if kind is not None and pa.types.is_struct(kind) else -1
-        kind = kind.field(index).type if index >= 0 else None
-    return kind
-
-
-def _fill_column(column, pieces, file):
-    "Add pieces of a column of Arrow."
-    with reading_data(file, *BAD_PARQUET):
-        for piece in pieces:
-            if pa.types.is_floating(piece.type) or pa.types.is_integer(piece.type) or pa.types.is_boolean(piece.type):
-                column.add(piece.to_numpy(zero_copy_only=False).astype(object))
-            else:
-                column.add(np.array(piece.to_pylist(), dtype=object))
-    return column
-
-# %% ../nbs/internals/label_tables.ipynb #read-parquet
-def _image_leaf(schema, leaves, file):
-    "Return the column that holds the bytes of images; None if there is none."
-    found = [leaf for leaf in leaves if (kind := _leaf_type(schema, leaf)) is not None
-             and (pa.types.is_binary(kind) or pa.types.is_large_binary(kind))]
-    if len(found) > 1:
-        found = [leaf for leaf in found if leaf.split(".")[0].casefold() in NAME_HEADINGS] or found
-    return found[0] if found else None
-
-
-def _texts(parquet, leaf, groups, file):
-    "Read a column of texts as a list."
-    pieces = read_column(parquet, leaf, groups, LARGEST_GROUP // 4, file)
-    with reading_data(file, *BAD_PARQUET):  # such as text that isn't UTF-8
-        return [text if text is None else str(text) for piece in pieces for text in piece.to_pylist()]
-
-
-def read_parquet(
-    file: Path,  # DataError if it is damaged, or unfolds to more than fits
-) -> tuple[Table, list[tuple] | None]:  # the table; the place of each image, if it has images
-    "Read the labels of a parquet file, and where its images are."
-    parquet = open_parquet(file)
-    with reading_data(file, *BAD_PARQUET):
-        schema, leaves, groups = parquet.schema_arrow, leaf_columns(parquet), list(range(parquet.num_row_groups))
-    pixels = _image_leaf(schema, leaves, file)
-    rest = [leaf for leaf in leaves if leaf != pixels]
-    beside = f"{pixels.rpartition('.')[0]}.path" if pixels and "." in pixels else None
-    tops = [leaf if leaf == beside else leaf.split(".")[0 if _leaf_type(schema, leaf) is None else -1] for leaf in rest]
-    texts = [top if _is_plain(_leaf_type(schema, leaf)) else "-" for top, leaf in zip(tops, rest)]
-    named = tops.index(beside) if beside in tops else _pick(texts, NAME_HEADINGS)
-    roles = {"split": _pick(tops, SPLIT_HEADINGS), "identity": _pick(tops, IDENTITY_HEADINGS)}
-    _check_headings(tops, file)
-    columns, left_out = {}, []
-    for i, (top, leaf) in enumerate(zip(tops, rest)):
-        if i == named:
-            continue
-        if texts[i] == "-" and i in roles.values():
-            kind = _leaf_type(schema, leaf) or "a list"
-            raise DataError(f"{file}: column {top} has the wrong type, {kind}. Write it as numbers or text, or leave it out.")
-        if texts[i] == "-":
-            left_out.append(top)
-        else:
-            most = np.inf if i == roles["identity"] else MOST_TEXTS
-            columns[i] = _fill_column(Column(most), read_column(parquet, leaf, groups, LARGEST_GROUP, file), file)
-    rows = _row_places(parquet, file, pixels, columns)
-    names = [None] * len(rows) if named is None else _texts(parquet, rest[named], groups, file)
-    taken = {role: columns.pop(i, None) for role, i in roles.items()}
-    table = Table(file, names, {tops[i]: column for i, column in columns.items()}, **taken, left_out=left_out)
-    return table, rows if pixels else None
-
-# %% ../nbs/internals/label_tables.ipynb #819f66d5
-def _row_places(parquet, file, pixels, columns):
-    "Return the place of each row: (file, row group, row in that group, column of images)."
-    sizes = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
-    read = {sum(map(len, column.parts)) for column in columns.values() if len(column.texts) <= column.most} or {sum(sizes)}
-    if read != {sum(sizes)}:
-        raise DataError(f"{file}: {sum(sizes):,} rows promised, {min(read):,} follow. Fetch the file again.")
-    return [(file, group, row, pixels) for group, size in enumerate(sizes) for row in range(size)]
 
 # %% ../nbs/internals/label_tables.ipynb #yes-no
 YES_NO = dict.fromkeys(("1", "1.0", "true", "yes"), True) | dict.fromkeys(("0", "0.0", "-1", "-1.0", "false", "no"), False)
@@ -384,7 +293,7 @@ def _some(names):
 
 # %% ../nbs/internals/label_tables.ipynb #read-attributes
 def attributes_of(
-    table: Table,  # as `read_text` or `read_parquet` returns it
+    table: Table,  # as `read_text` or `celeba_nb.parquet.read_parquet` returns it
     celeba: bool = False,  # take CelebA's 40, in its order; False: all columns of yes and no
 ) -> dict[str, np.ndarray]:  # name -> (n,), bool; DataError names the first row with another value
     "Find the attributes in a table; columns that are none are added to its `left_out`."
@@ -407,17 +316,26 @@ def attributes_of(
         table.left_out += [heading for heading in table.columns if heading not in wanted.values()]
     return {name: values.astype(bool) for name, (values, _, _) in answers.items()}
 
+
+def warn_left_out(
+    where: Path,  # the file or folder, for the message
+    columns: list[str],  # headings
+    celeba: bool,  # CelebA's 40 attributes were wanted
+):
+    "Say which columns of a table are not used."
+    columns = [column for column in columns if column]
+    if columns:
+        reason = "not among CelebA's 40 attributes" if celeba else "without yes and no"
+        some = f"{', '.join(columns[:5])}{', …' * (len(columns) > 5)}"
+        warnings.warn(f"{where}: {len(columns)} column(s) {reason} left out: {some}.", stacklevel=6)
+
 # %% ../nbs/internals/label_tables.ipynb #read-split
 _WORDS = {"train": "train", "training": "train", "0": "train", "valid": "valid", "validation": "valid", "val": "valid",
           "dev": "valid", "1": "valid", "test": "test", "testing": "test", "2": "test"}
 
 
-def split_of(
-    column: Column,  # of a table
-    table: Table,  # for the message: where a row is
-    strict: bool = False,  # only 0, 1 and 2, as in CelebA's own file
-) -> np.ndarray:  # (n,) of "train", "valid" and "test"; DataError names the first row with another value
-    "Translate a column into splits."
+def _split_of(column, table, strict):
+    "Translate a column into splits; if `strict`, only from 0, 1 and 2, as in CelebA's own file."
     meaning = dict(zip("012", SPLITS)).get if strict else lambda text: _WORDS.get(str(text).removesuffix(".0").casefold())
     values, rows, example = column.meaning(meaning)
     if rows is None or len(rows):
@@ -427,12 +345,8 @@ def split_of(
     return values.astype(object)
 
 
-def identity_of(
-    column: Column,  # of a table
-    table: Table,  # for the message: where a row is
-    strict: bool = False,  # only numbers, as in CelebA's own file
-) -> np.ndarray | None:  # (n,), int64; of a person's name: a number made from it; None if no value is known
-    "Translate a column into identities."
+def _identity_of(column, table, strict):
+    "Translate a column into identities, a person's name into a number made from it; None if no value is known."
     def number(text):
         return int(text) if re.fullmatch("-?[0-9]{1,18}", str(text).removesuffix(".0")[:20]) else None
 
@@ -449,8 +363,19 @@ def identity_of(
         raise DataError(f"{table.where(rows[0])}: {example!r} is not an identity number. Correct it, or fetch the file again.")
     return values.astype(np.int64)
 
+
+def series_of(
+    table: Table,  # as `read_text` or `celeba_nb.parquet.read_parquet` returns it
+    kind: str,  # "split" or "identity"
+    strict: bool = False,  # only what CelebA's own files have: 0, 1, 2; numbers
+) -> pd.Series | None:  # by name: "train", "valid", "test", or int64; None if it isn't there; DataError names the first wrong row
+    "Read which split images belong to, or who is on them."
+    column = getattr(table, kind)
+    values = None if column is None else {"split": _split_of, "identity": _identity_of}[kind](column, table, strict)
+    return None if values is None else pd.Series(values, table.names)
+
 # %% ../nbs/internals/label_tables.ipynb #check-names
-def check_names(
+def check_rows(
     table: Table,  # of one file
     folders: bool = False,  # accept paths below the folder of images; their \ becomes /
 ):  # DataError if a name leads out of the folder, or occurs twice

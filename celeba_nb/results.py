@@ -25,8 +25,8 @@ from scipy.special import expit, logit
 from .core import DataError, TrainingError, cache_folder, run_lock, write_atomically
 from .files import Labels, identities
 from .metrics import accuracy, balanced_accuracy, image_accuracy, mean_average_precision, tune_thresholds
-from .recipe import Recipe
-from .run import Run, run_id
+from .recipe import Recipe, run_id
+from .run import Run
 from .stats import pair_rows
 from .study import MARGIN, OUTCOMES, Study, make_runs, plan_runs
 from .style import render

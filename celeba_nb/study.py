@@ -40,17 +40,16 @@ from celeba_nb.core import (
 from .files import Labels, identities
 from .images import ImageCache
 from .metrics import image_accuracy
-from .recipe import AUTO, Recipe, keep_choices, own_modules
+from .recipe import AUTO, Recipe, keep_choices, old_run_ids, own_modules, run_id
+from .record import read_recipe
 from celeba_nb.run import (
     Run,
     choose_rows,
     command_line,
     data_kind,
     is_free,
-    load_recipe,
     load_wanted,
     resolve,
-    run_id,
     save,
 )
 from .stats import effect_rows
@@ -126,7 +125,7 @@ def begun_elsewhere(
     own = {name for recipe in plan.values() for name in own_modules(recipe)}
     for path in sorted(folder.glob("[!.]*/recipe.json")):
         with suppress(TrainingError):  # not of this study
-            recipe, whose = load_recipe(path.parent, own)
+            recipe, whose = read_recipe(path.parent, own)
             if whose == data and _beyond_machine(recipe) in wanted:
                 return asdict(recipe)
 

@@ -34,8 +34,8 @@ from .loop import Callback, build_loss, fit
 from .metrics import metrics_table
 from .model import predict
 from .patches import PatchNet, fit_ridge
-from .recipe import Recipe, keep_choices, own_modules
-from .run import Run, choose_rows, describe_machine, finish, is_free, load, load_wanted, resolve, run_id, save
+from .recipe import Recipe, keep_choices, own_modules, run_id
+from .run import Run, choose_rows, describe_machine, finish, is_free, load, load_wanted, resolve, save
 from .state import SINGLE_PROCESS, SingleProcess, State, compute_logits, new_state
 
 # %% ../nbs/internals/training.ipynb #e04eca9a

@@ -1,7 +1,7 @@
 """A record that was forged: its digest fits, so that it can only be refused for what it says."""
 import json
 
-from celeba_nb.run import FILES, record_digest
+from celeba_nb.record import FILES, record_digest
 
 
 def sign(folder, **entries):

@@ -21,9 +21,9 @@ from celeba_nb import workers
 from celeba_nb.core import DataError, TrainingError
 from celeba_nb.files import read_celeba
 from celeba_nb.metrics import majority_accuracy
-from celeba_nb.recipe import Recipe
+from celeba_nb.recipe import Recipe, run_id
 from celeba_nb.results import read_answers, save_study
-from celeba_nb.run import choose_rows, run_id
+from celeba_nb.run import choose_rows
 from celeba_nb.study import (
     OUTCOMES,
     PAPER,

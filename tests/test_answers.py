@@ -27,9 +27,9 @@ from celeba_nb.detection import centre_crop
 from celeba_nb.export import export_onnx
 from celeba_nb.files import read_celeba
 from celeba_nb.metrics import accuracy, balanced_accuracy, fit_temperature, log_loss, majority_accuracy
-from celeba_nb.recipe import Recipe
+from celeba_nb.recipe import Recipe, run_id
 from celeba_nb.report import make_page
-from celeba_nb.run import load, run_id
+from celeba_nb.run import load
 from celeba_nb.sketch import make_sketch
 from celeba_nb.training import evaluate, train
 from tools.notebooks import ROOT

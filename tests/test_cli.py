@@ -21,7 +21,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from celeba_nb import __version__, cli, console, options, results, study
+from celeba_nb import __version__, cli, console, experiments, options, results, study
 from celeba_nb.core import DataError, TrainingError, WriteError, import_object
 from celeba_nb.files import read_celeba
 from celeba_nb.recipe import PARTS, RECIPES, Recipe, check_names
@@ -451,15 +451,15 @@ def test_who_names_data_gets_the_studys_sizes(options, variable, on_sketch, monk
     def stop(on_sketch, choices):
         asked.append(on_sketch)
         raise DataError("no further")
-    monkeypatch.setattr(cli, "study_sizes", stop)
+    monkeypatch.setattr(experiments, "study_sizes", stop)
     monkeypatch.setenv("CELEBA_ROOT", variable) if variable else monkeypatch.delenv("CELEBA_ROOT", raising=False)
     assert "no further" in call("study", *options).stderr and asked == [on_sketch]
 
 
 def test_a_study_on_sketch_faces_says_so(capsys):
-    real = cli.study_sizes(False, {"train_images": 99})
+    real = experiments.study_sizes(False, {"train_images": 99})
     assert capsys.readouterr().out == "" and (real["train_images"], real["size"]) == (99, 128)
-    drawn = cli.study_sizes(True, {"epochs": 2})
+    drawn = experiments.study_sizes(True, {"epochs": 2})
     assert "sketch faces" in (said := capsys.readouterr().out) and "500 training images at 64×64" in said
     assert (drawn["train_images"], drawn["epochs"]) == (500, 2)
 
@@ -470,7 +470,7 @@ def test_a_study_shows_its_tables_and_files(monkeypatch, capsys):
     monkeypatch.setattr(study, "study_lines", lambda effects: [(f"{len(effects)} effects: ", "helps")])
     monkeypatch.setattr(results, "save_study", lambda study, effects: ["runs.csv"])
     effects = pd.DataFrame({"outcome": ["test_accuracy", "valid_loss"], "mean": [0.5, 0.25]})
-    found = cli._show_study(SimpleNamespace(table=lambda: effects, effects=lambda: effects))
+    found = experiments._show_study(SimpleNamespace(table=lambda: effects, effects=lambda: effects))
     assert capsys.readouterr().out.split("\n") == ["", "2 methods", "2 effects: helps", "", "Written: runs.csv", ""]
     assert found["effects"] == [{"mean": 0.5}] and found["effects_other"] == [{"outcome": "valid_loss", "mean": 0.25}]
 
@@ -490,9 +490,9 @@ def test_a_study_says_where_it_holds(tmp_path, monkeypatch, kind, options, lengt
         return Done(kind=kind)
 
     monkeypatch.delenv("CELEBA_ROOT", raising=False)
-    monkeypatch.setattr(cli, "open_labels", lambda *_: None)
+    monkeypatch.setattr(experiments, "open_labels", lambda *_: None)
     monkeypatch.setattr(study, "Study", recorded)
-    monkeypatch.setattr(cli, "_show_study", lambda study: {"effects": []})
+    monkeypatch.setattr(experiments, "_show_study", lambda study: {"effects": []})
     root = ["--root", tmp_path] if kind == "own" else []
     done = call("study", *root, *options, "--json", tmp_path / "study.json")
     assert done.exit_code == 0 and asked == lengths, done.output
@@ -604,7 +604,7 @@ def test_sketch_draws_and_spoils_labels(tmp_path):
 def test_bench_says_how_many_times_as_fast(capsys, tmp_path):
     found = pd.DataFrame({"way": ["naive", "celeba_nb"] * 2, "turn": [0, 0, 1, 1], "seconds": [8.0, 2.0, 12.0, 2.0],
                           "train_images_s": 1.0, "peak_mb": 1.0, "test_accuracy": 0.8})
-    cli._show_bench(found, tmp_path / "bench.json")
+    experiments._show_bench(found, tmp_path / "bench.json")
     said = capsys.readouterr().out
     assert "5.00 times as fast as naive (4.00 to 6.00)" in said and "test accuracy" in said and "80.00%" in said
     assert read_strictly(tmp_path / "bench.json")["ratio_vs_naive"] == 5
@@ -614,7 +614,7 @@ def test_bench_takes_what_is_there(faces, monkeypatch):
     "A folder with fewer than 1,000 images a split; asked for more than there are, it says so in one line."
     asked = []
     monkeypatch.setattr("celeba_nb.benchmark.bench", lambda backends, options, repeats: asked.append(options))
-    monkeypatch.setattr(cli, "_show_bench", lambda found, json_file: None)
+    monkeypatch.setattr(experiments, "_show_bench", lambda found, json_file: None)
     done = call("bench", "--root", faces, "--valid-images", 5)
     assert done.exit_code == 0 and "Compared on 24 train, 5 valid, 8 test images" in done.stdout, done.output
     assert asked[0][:6] == ["--train-images", "24", "--valid-images", "5", "--test-images", "8"]

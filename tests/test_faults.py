@@ -29,8 +29,8 @@ from celeba_nb.core import TrainingError, WriteError, run_lock
 from celeba_nb.files import read_celeba
 from celeba_nb.images import ImageCache
 from celeba_nb.loop import Callback
-from celeba_nb.recipe import Recipe
-from celeba_nb.run import load, resolve, run_id
+from celeba_nb.recipe import Recipe, run_id
+from celeba_nb.run import load, resolve
 from celeba_nb.sketch import make_sketch
 from celeba_nb.state import new_state
 from celeba_nb.study import Study, study_recipes

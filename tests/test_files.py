@@ -24,7 +24,7 @@ from layouts import (
     table,
 )
 
-from celeba_nb import sources
+from celeba_nb import parquet
 from celeba_nb.core import ATTRIBUTES
 from celeba_nb.files import read_celeba
 from celeba_nb.images import ImageCache
@@ -167,7 +167,7 @@ def test_parquet_without_paths_or_identities(small, labels, tmp_path):
 def test_parquet_is_read_lazily(small, tmp_path, monkeypatch):
     "Reading labels reads no image; reading in order reads each row group once."
     groups = []
-    monkeypatch.setattr(sources, "_read_group", lambda *place, read=sources._read_group: groups.append(place) or read(*place))
+    monkeypatch.setattr(parquet, "_read_group", lambda *place, read=parquet._read_group: groups.append(place) or read(*place))
     some = read_celeba(as_parquet(small, tmp_path / "set"))
     assert not groups
     [some.read(row) for row in range(50)]

@@ -34,17 +34,16 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from signed import sign
 
-from celeba_nb import run as records
-from celeba_nb import sources
+from celeba_nb import record, sources
 from celeba_nb.checkpoint import checksum, load_checkpoint, save_checkpoint
 from celeba_nb.core import ATTRIBUTES, DataError, TrainingError, WriteError
 from celeba_nb.export import export_onnx
 from celeba_nb.files import SPLITS, read_celeba
 from celeba_nb.images import ImageCache, decode, open_photo
 from celeba_nb.photo import predict_photo
-from celeba_nb.recipe import Recipe, recipe_from_dict
+from celeba_nb.recipe import Recipe, recipe_from_dict, run_id
 from celeba_nb.report import write_report
-from celeba_nb.run import load, run_id
+from celeba_nb.run import load
 from celeba_nb.sketch import make_sketch
 from celeba_nb.state import new_state
 from celeba_nb.training import evaluate, train
@@ -146,7 +145,7 @@ def check_images(root):
 
 def check_run(folder):
     run = load(sign(folder))  # as somebody would who means to deceive us
-    assert run.history.iloc[-1].notna().all() and set(run.predictions) == set(records.array_shapes(run.recipe, 40))
+    assert run.history.iloc[-1].notna().all() and set(run.predictions) == set(record.array_shapes(run.recipe, 40))
     if run.weights is not None and run.recipe.model == "celeba_nb.model.AttributeCNN":
         run.net()
 
@@ -620,7 +619,7 @@ def test_predictions_of_absurd_shape(shape, specimens, tmp_path, figure):
 
 def test_predictions_that_unpack_without_end(specimens, tmp_path, monkeypatch, figure):
     folder = Path(shutil.copytree(specimens / "model", tmp_path / "model"))
-    monkeypatch.setattr(records, "LARGEST_RECORD", 1_000_000)
+    monkeypatch.setattr(record, "LARGEST_RECORD", 1_000_000)
     np.savez_compressed(folder / "predictions.npz", valid=np.zeros(1_000_000))
     sign(folder)
     with pytest.raises(TrainingError, match="8,000,.* bytes when unpacked"):

@@ -25,6 +25,7 @@ from tools.notebooks import (
     copy_project,
     is_internal,
     module_of,
+    modules,
     name_of,
     notebooks,
     project_files,
@@ -35,7 +36,7 @@ from tools.notebooks import (
 from tools.outputs import WIDGET, is_sealed, seal, with_times
 
 NOTEBOOKS = {name_of(path): path for path in notebooks()}
-MODULES = {module: name for name, path in NOTEBOOKS.items() if (module := module_of(read(path)))}
+MODULES = {module: name_of(path) for module, path in modules().items()}
 on_modules = pytest.mark.parametrize("module", MODULES)
 SOURCES = [path for path in project_files() if path.suffix == ".py"]
 on_notebooks = pytest.mark.parametrize("name", NOTEBOOKS)
@@ -377,7 +378,7 @@ PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONT
 @pytest.mark.parametrize("path", [*sorted((ROOT / PACKAGE).glob("[!_]*.py")), *NOTEBOOKS.values(), *PAGES],
                          ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_old_names_are_gone(path):
-    reads_old_records = path.stem in ("recipe", "run")
+    reads_old_records = path.stem in ("recipe", "record")
     plain_code = without_strings if reads_old_records else without_old_table
     if path.suffix == ".ipynb":
         texts = [in_backticks(source(cell)) if cell["cell_type"] == "markdown" else plain_code(python_of(source(cell)))

@@ -18,10 +18,11 @@ from filelock import FileLock
 from layouts import ATTR, LAYOUTS, PART, as_parquet, as_text, as_zip, refused
 from PIL import Image, TiffImagePlugin
 
-from celeba_nb import images
+from celeba_nb import formats, images
 from celeba_nb.core import WriteError
 from celeba_nb.files import read_celeba
-from celeba_nb.images import LARGEST_IMAGE, ImageCache, decode, list_decoded, open_image
+from celeba_nb.formats import LARGEST_IMAGE, decode_with_pillow
+from celeba_nb.images import ImageCache, decode, list_decoded, open_image
 
 CELEBA = os.environ.get("CELEBA_ROOT")
 
@@ -121,7 +122,7 @@ def test_damaged_row_group(small, tmp_path):
 def test_pixels_of_a_jpeg(labels):
     "The decoder finds the pixels that Pillow finds, in each of them."
     for row in range(50):
-        assert np.array_equal(open_image(labels.read(row)), images._decode_other(labels.read(row)))
+        assert np.array_equal(open_image(labels.read(row)), decode_with_pillow(labels.read(row)))
 
 
 @pytest.mark.skipif(not CELEBA, reason="needs CelebA")
@@ -132,7 +133,7 @@ def test_pixels_of_celeba():
         celeba = read_celeba(CELEBA)
     rows = np.linspace(0, len(celeba) - 1, min(1000, len(celeba))).astype(int)
     for data in map(celeba.read, rows):
-        assert np.array_equal(images._decode_jpeg(data), images._decode_other(data))
+        assert np.array_equal(images._decode_jpeg(data), decode_with_pillow(data))
 
 
 @pytest.mark.parametrize("kind", ["grey", "CMYK", "progressive"])
@@ -239,7 +240,7 @@ def test_a_jpeg_of_a_thousand_scans():
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "CMYK", "YCbCr", "F"])
 def test_every_kind_of_picture_becomes_rgb(mode):
-    assert images.flatten(Image.new(mode, (4, 4))).mode == "RGB"
+    assert formats.flatten(Image.new(mode, (4, 4))).mode == "RGB"
 
 
 def claiming(jpeg, width, height):

@@ -12,8 +12,8 @@ from celeba_nb.files import read_celeba
 from celeba_nb.images import ImageCache
 from celeba_nb.imbalance import answer_weights, rare_answers
 from celeba_nb.loop import Callback
-from celeba_nb.recipe import Recipe
-from celeba_nb.run import choose_rows, resolve, run_id
+from celeba_nb.recipe import Recipe, run_id
+from celeba_nb.run import choose_rows, resolve
 from celeba_nb.sketch import make_sketch
 from celeba_nb.training import checkpoint_path, differences, train
 

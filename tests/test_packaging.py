@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from tools.notebooks import PACKAGE, copy_project, module_of, notebooks, read
+from tools.notebooks import PACKAGE, copy_project, modules
 
-MODULES = [m for m in map(module_of, map(read, notebooks())) if m]
+MODULES = [*modules()]
 DEVELOPMENT = ["nbdev", "execnb", "IPython", "ipywidgets", "jupyterlab", "nbconvert", "pytest", "ruff"]
 
 

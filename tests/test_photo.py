@@ -40,7 +40,8 @@ from celeba_nb.detection import (
 from celeba_nb.export import FromPixels, export_onnx
 from celeba_nb.few_labels import FlipTTA
 from celeba_nb.files import read_celeba
-from celeba_nb.images import FORMATS, LARGEST_IMAGE, LARGEST_SIDE, open_photo
+from celeba_nb.formats import FORMATS, LARGEST_IMAGE, LARGEST_SIDE
+from celeba_nb.images import open_photo
 from celeba_nb.photo import FRAME_POINTS, find_faces, find_photos, fit_similarity, predict_images, predict_photo
 from celeba_nb.recipe import Recipe
 from celeba_nb.run import Run, load

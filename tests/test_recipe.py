@@ -20,12 +20,13 @@ from celeba_nb.recipe import (
     Recipe,
     check_names,
     named_parts,
+    old_run_ids,
     own_modules,
     recipe_from_dict,
     recipe_schema,
+    run_id,
     setting,
 )
-from celeba_nb.run import old_run_ids, run_id
 from tools.api import parameters
 from tools.notebooks import PACKAGE, ROOT
 
@@ -267,9 +268,8 @@ from celeba_nb.cli import app
 recipe_ = recipe.Recipe(patience=3)
 assert recipe.Recipe(**json.loads(json.dumps(asdict(recipe_)))) == recipe_ and asdict(recipe_)["patience"] == 3
 if "--help" in sys.argv:
-    from celeba_nb.run import run_id
-    assert run_id(recipe_, "data") != run_id(recipe.Recipe(), "data")
-    print(run_id(recipe.Recipe(), "data"))
+    assert recipe.run_id(recipe_, "data") != recipe.run_id(recipe.Recipe(), "data")
+    print(recipe.run_id(recipe.Recipe(), "data"))
 app(sys.argv[1:])
 """
 

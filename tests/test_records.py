@@ -17,12 +17,13 @@ import pytest
 import torch
 from torchvision.models import MobileNet_V3_Small_Weights, mobilenet_v3_small
 
-from celeba_nb import core, run, training, workers
+from celeba_nb import core, record, run, training, workers
 from celeba_nb.architectures import torchvision_net
 from celeba_nb.core import ATTRIBUTES, DamagedError, TrainingError, WriteError
 from celeba_nb.files import read_celeba
-from celeba_nb.recipe import Recipe
-from celeba_nb.run import FORMAT, Run, array_shapes, data_kind, is_free, load, load_wanted, record_digest, save
+from celeba_nb.recipe import Recipe, run_id
+from celeba_nb.record import FORMAT, array_shapes, record_digest
+from celeba_nb.run import Run, data_kind, is_free, load, load_wanted, save
 from celeba_nb.sketch import make_sketch
 from celeba_nb.state import build_net
 from celeba_nb.study import Study, find_runs
@@ -185,7 +186,7 @@ def refuse(error):
 
 UNREADABLE = {
     "rights": lambda monkeypatch: monkeypatch.setattr(Path, "read_text", refuse(PermissionError(errno.EACCES, "no rights"))),
-    "stale handle": lambda monkeypatch: monkeypatch.setattr(run, "record_digest", refuse(OSError(errno.ESTALE, "stale handle"))),
+    "stale handle": lambda patched: patched.setattr(record, "record_digest", refuse(OSError(errno.ESTALE, "stale handle"))),
     "memory": lambda monkeypatch: monkeypatch.setattr(pd, "read_csv", refuse(MemoryError())),
 }
 
@@ -232,7 +233,7 @@ def test_the_whole_recipe_must_be_the_one_that_is_wanted(made, labels, tmp_path)
     "An id is 16 digits; a folder may have been renamed by hand."
     other = Recipe(**SMALL | {"lr": 0.5})
     recipe = run.resolve(other, labels)
-    folder = shutil.copytree(made.folder, tmp_path / run.run_id(recipe, labels.fingerprint))
+    folder = shutil.copytree(made.folder, tmp_path / run_id(recipe, labels.fingerprint))
     with pytest.raises(TrainingError, match="another run.*lr differ"):
         Study({"a": other}, [0], tmp_path).run(labels, progress=False)
     with pytest.raises(TrainingError, match="another run.*lr differ"):
@@ -340,6 +341,15 @@ def test_a_network_from_a_record_leaves_the_random_numbers_alone(made):
     before = torch.get_rng_state()
     made.run.net()
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_network_from_a_record_is_whole_and_its_own(made):
+    net = made.run.net()
+    assert {tensor.device.type for tensor in [*net.parameters(), *net.buffers()]} == {"cpu"}
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(1)
+    assert not any(torch.equal(net.state_dict()[name], weight) for name, weight in made.run.weights.items())
 
 
 def test_weights_of_a_different_network_are_refused(made):

@@ -215,7 +215,8 @@ def test_an_extension_type_in_parquet(faces, mark, tmp_path):
 @pytest.mark.parametrize("change", [
     {"model": "os.system"}, {"model": "subprocess.run"}, {"loss": "builtins.exec"}, {"augment": "os.system"},
     {"model": "celeba_nb.run.os.system"}, {"model": "celeba_nb.benchmark.subprocess"}, {"model": "celeba_nb.data.shutil.rmtree"},
-    {"model": "celeba_nb.cli.study_command", "model_args": {"out": "elsewhere"}}, {"model": "celeba_nb.sketch.make_sketch"},
+    {"model": "celeba_nb.experiments.study_command", "model_args": {"out": "elsewhere"}},
+    {"model": "celeba_nb.sketch.make_sketch"},
     {"model": "celeba_nb"}, {"model": "celeba_nb..os"}, {"model": "celeba_nb.../os.system"},
     {"loss": "celeba_nb.study.make_runs"},
     {"model": "celeba_nb.few_labels.FlipTTA", "model_args": {"model": "os.system"}},

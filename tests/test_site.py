@@ -11,11 +11,11 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 import pytest
 
 from tools import docs
-from tools.notebooks import PACKAGE, ROOT, copy_project, module_of, name_of, notebooks, read, run
+from tools.notebooks import PACKAGE, ROOT, copy_project, modules, name_of, notebooks, run
 from tools.screenshots import serve
 
 COURSE = [f"nbs/{name_of(path)}.html" for path in notebooks()]
-MODULES = [module for path in notebooks() if (module := module_of(read(path)))]
+MODULES = [*modules()]
 API = ["api/index.html", *(f"api/{module}.html" for module in MODULES)]
 OTHERS = ["index.html", *COURSE, *(f"{name}.html" for name in docs.BESIDE), "genindex.html", "search.html"]
 PAGES = [*OTHERS, *API]

@@ -16,7 +16,7 @@ from sphinx.transforms import SphinxTransform
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.nodes import make_refnode
 
-from tools.notebooks import PACKAGE, ROOT, module_of, name_of, notebooks, read, source
+from tools.notebooks import PACKAGE, ROOT, module_of, modules, name_of, read, source
 
 EMPTY = inspect.Parameter.empty
 GLOSSARY = "docs/glossary"
@@ -96,7 +96,7 @@ def show_signature(app, what, name, thing, options, given, returned):
 def show_module(name):
     "The module's first line, its notebook, its names with a line each, and the constants, which autodoc leaves out."
     module = importlib.import_module(name)
-    [page] = [name_of(path) for path in notebooks() if f"{PACKAGE}.{module_of(read(path))}" == name]
+    page = name_of(modules()[name.removeprefix(f"{PACKAGE}.")])
     public = [name for name in module.__all__ if not name.startswith("_")]
     data = [name for name in public if not (inspect.isclass(value := getattr(module, name)) or inspect.isroutine(value))]
     return [rst(module.__doc__.splitlines()[0]), "", f"Built and tested in :doc:`/nbs/{page}`.", "", ".. autosummary::", "",

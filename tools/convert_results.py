@@ -15,9 +15,8 @@ import pandas as pd
 from celeba_nb.data import find_root
 from celeba_nb.few_labels import CURVE, INGREDIENTS
 from celeba_nb.files import read_celeba
-from celeba_nb.recipe import RECIPES
+from celeba_nb.recipe import RECIPES, run_id
 from celeba_nb.results import ResultsTable
-from celeba_nb.run import run_id
 from celeba_nb.study import plan_runs
 from tools.notebooks import ROOT
 

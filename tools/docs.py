@@ -24,7 +24,7 @@ from tools.notebooks import (
     ROOT,
     code,
     is_internal,
-    module_of,
+    modules,
     name_of,
     notebooks,
     python_of,
@@ -36,8 +36,9 @@ from tools.runtime import fetch
 
 BUILD = ROOT / "docs" / "_build"
 DIRECTIVE = re.compile(r"^#\| *([\w-]+)(?:: *| +|$)(.*)\n?", re.M)
-BESIDE = ["docs/demo", "docs/glossary", "docs/teaching", "docs/cluster", "docs/promises", "docs/faults", "CONTRIBUTING",
-          "CHANGELOG"]  # as there
+DEMO = "docs/demo"  # a part of the course
+PROJECT = ["docs/glossary", "docs/teaching", "docs/cluster", "docs/promises", "docs/faults", "CONTRIBUTING", "CHANGELOG"]
+BESIDE = [DEMO, *PROJECT]  # pages that stand beside the notebooks, as they are there
 
 
 # Pictures need words, for those who can't see them.
@@ -220,21 +221,20 @@ def home(pages, folder):
     def order(internals):
         return "\n".join(f"nbs/{name_of(path)}" for path in pages if is_internal(path) == internals)
 
-    return (f"{text}\n```{{toctree}}\n:hidden:\n:caption: The course\n\n{order(False)}\ndocs/demo\n```\n\n"
+    return (f"{text}\n```{{toctree}}\n:hidden:\n:caption: The course\n\n{order(False)}\n{DEMO}\n```\n\n"
             f"```{{toctree}}\n:hidden:\n:caption: Internals\n\n{order(True)}\n```\n\n"
             "```{toctree}\n:hidden:\n:caption: Reference\n\napi/index\nAll names <genindex>\n```\n\n"
-            f"```{{toctree}}\n:hidden:\n:caption: The project\n\n{chr(10).join(BESIDE[1:])}\n```\n")
+            f"```{{toctree}}\n:hidden:\n:caption: The project\n\n{chr(10).join(PROJECT)}\n```\n")
 
 
 def api(folder):
     "A page for each module, which autodoc and tools/api.py fill, and a page of all modules with a line each."
     folder.mkdir()
-    modules = [module for path in notebooks() if (module := module_of(read(path)))]
-    for module in modules:
+    for module in modules():
         name = f"{PACKAGE}.{module}"
         (folder / f"{module}.rst").write_text(f"{name}\n{'=' * len(name)}\n\n.. automodule:: {name}\n   :members:\n")
-    listed = "\n".join(f"   {PACKAGE}.{module}" for module in modules)
-    contents = "\n".join(f"   {module}" for module in modules)
+    listed = "\n".join(f"   {PACKAGE}.{module}" for module in modules())
+    contents = "\n".join(f"   {module}" for module in modules())
     (folder / "index.rst").write_text(
         "API\n===\n\nThe modules of the package. Each has a page with its names.\n\n"
         f".. autosummary::\n\n{listed}\n\n.. toctree::\n   :hidden:\n\n{contents}\n")
@@ -253,7 +253,7 @@ def lay_out(pages, folder):
         text = (ROOT / f"{name}.md").read_text(encoding="utf-8")
         text = re.sub(r'<a id="([^"]+)"></a>(\*\*.+?\*\*)', r"[\2]{#\1}", text)  # an anchor, as MyST writes it
         text = re.sub(r"^(You see pictures .*)$", r"[\1]{.no-search}", text, flags=re.M)  # most readers will not see it
-        text = demo(text) if name == "docs/demo" else letters(text) if name == "docs/glossary" else text
+        text = demo(text) if name == DEMO else letters(text) if name == "docs/glossary" else text
         (folder / f"{name}.md").write_text(rewrite_links(text, (ROOT / name).parent), encoding="utf-8")
     for picture in (*(ROOT / "docs").glob("*.svg"), *(ROOT / "docs").glob("demo*.png")):
         shutil.copy2(picture, folder / "docs")

@@ -28,9 +28,10 @@ SWAP = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult
         ast.Or: ast.And}
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 # Where a module is tested, besides a file of its name.
-TESTS = {"study": ["ablation", "results_table"], "results": ["results_table"], "run": ["records"], "checkpoint": ["records"],
-         "training": ["records"], "images": ["data"], "files": ["data"], "drawing": ["sketch"], "console": ["cli"],
-         "options": ["cli"], "tables": ["compare"]}
+TESTS = {"study": ["ablation", "results_table"], "results": ["results_table"], "run": ["records"], "record": ["records"],
+         "checkpoint": ["records"], "training": ["records"], "images": ["data"], "formats": ["images"], "files": ["data"],
+         "drawing": ["sketch"], "console": ["cli"], "options": ["cli"], "experiments": ["cli"], "tables": ["compare"],
+         "parquet": ["files"]}
 
 
 @dataclass

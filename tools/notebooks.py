@@ -9,6 +9,7 @@ import sys
 import textwrap
 import tomllib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -23,10 +24,11 @@ FOLDED = {"jupyter": {"source_hidden": True}, "tags": ["hide-input"]}  # a cell'
 
 # What may import what: a module imports only from floors below its own. A maintainer reads the internals in this order.
 FLOORS = [floor.split() for floor in (
-    "core stats style exercises layers", "sources", "label_tables", "layouts", "drawing files model metrics pretrained tables",
-    "compare sketch images architectures recipe", "data augment imbalance device attribution detection", "state batches", "loop",
-    "checkpoint run patches", "answers", "training", "workers", "study speed scale",
-    "results benchmark audit", "few_labels explain photo limits export", "report console", "options", "cli")]
+    "core stats style exercises layers", "sources formats", "label_tables", "layouts parquet",
+    "drawing files model metrics pretrained tables", "compare sketch images architectures recipe",
+    "data augment imbalance device attribution detection record",
+    "state batches", "loop", "checkpoint run patches", "answers", "training", "workers", "study speed scale",
+    "results benchmark audit", "few_labels explain photo limits export", "report console", "options", "experiments", "cli")]
 
 
 def notebooks(root=ROOT):
@@ -83,6 +85,12 @@ def module_of(nb):
     "The module that a notebook is exported to, or None."
     found = re.search(r"^#\| default_exp (\w+)", "\n".join(source(cell) for cell in nb["cells"]), re.M)
     return found[1] if found else None
+
+
+@cache
+def modules():
+    "The modules of the package, each with its notebook, in the order of the notebooks."
+    return {module: path for path in notebooks() if (module := module_of(read(path)))}
 
 
 def project_files(root=ROOT):
