@@ -40,7 +40,7 @@ from celeba_nb.core import (
 from .files import Labels, identities
 from .images import ImageCache
 from .metrics import image_accuracy
-from .recipe import AUTO, Recipe, keep_choices, old_run_ids, own_modules, run_id
+from .recipe import AUTO, Recipe, keep_choices, own_modules, run_id
 from .record import read_recipe
 from celeba_nb.run import (
     Run,
