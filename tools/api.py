@@ -33,6 +33,7 @@ def described(thing):
     return make_dataclass(thing.__name__, fields, namespace={"__module__": thing.__module__})
 
 
+@functools.cache
 def parameters(thing):
     "A function's or class's parameters as docments finds them, with inherited fields and the help of options and fields."
     from fastcore.docments import ann_parts, docments
@@ -93,13 +94,18 @@ def show_signature(app, what, name, thing, options, given, returned):
     return (signature(function_of(thing)), None) if what in ("class", "function", "method") else None
 
 
+@functools.cache
+def pages():
+    "The notebook of each module: their names."
+    return {f"{PACKAGE}.{module_of(read(path))}": name_of(path) for path in notebooks()}
+
+
 def show_module(name):
     "The module's first line, its notebook, its names with a line each, and the constants, which autodoc leaves out."
     module = importlib.import_module(name)
-    [page] = [name_of(path) for path in notebooks() if f"{PACKAGE}.{module_of(read(path))}" == name]
     public = [name for name in module.__all__ if not name.startswith("_")]
     data = [name for name in public if not (inspect.isclass(value := getattr(module, name)) or inspect.isroutine(value))]
-    return [rst(module.__doc__.splitlines()[0]), "", f"Built and tested in :doc:`/nbs/{page}`.", "", ".. autosummary::", "",
+    return [rst(module.__doc__.splitlines()[0]), "", f"Built and tested in :doc:`/nbs/{pages()[name]}`.", "", ".. autosummary::", "",
             *(f"   {name}" for name in public), "", *(f".. autodata:: {name}" for name in data)]
 
 
