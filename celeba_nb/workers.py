@@ -19,8 +19,8 @@ from pathlib import Path
 
 from .core import DataError, give_back_memory, keep_memory, run_lock, writing
 from .files import Labels
-from .recipe import Recipe
-from .run import Run, command_line, is_free, old_run_ids, run_id, save
+from .recipe import Recipe, old_run_ids, run_id
+from .run import Run, command_line, is_free, save
 from .training import train
 
 # %% ../nbs/internals/workers.ipynb #sent-labels

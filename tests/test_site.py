@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import ExitStack, closing
 from html.parser import HTMLParser
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
@@ -55,7 +56,7 @@ class Page(HTMLParser):
     def __init__(self, path):
         super().__init__()
         self.links, self.anchors, self.pictures, self.beside = [], {"", "top"}, [], {}
-        self.feed(path.read_text(encoding="utf-8"))
+        self.feed(re.sub(r'<span class="\w+">|</span>', "", path.read_text(encoding="utf-8")))  # most are colours of code
 
     def handle_starttag(self, tag, attributes):
         given = dict(attributes)
@@ -191,48 +192,76 @@ def address(site):
     server.shutdown()
 
 
-@pytest.fixture
-def visit(browser, address):
-    "Opens a page in a window; what goes wrong there fails the test."
-    wrong, windows = [], []
-
-    def open_page(name, **options):
-        windows.append(browser.new_context(**{"viewport": DESK, **options}))
-        page = windows[-1].new_page()
-        page.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("requestfailed", lambda request: wrong.append(f"failed: {request.url}"))
+@pytest.fixture(scope="module")
+def window(browser, address):
+    "Opens a window, which notes what goes wrong in it."
+    def open_window(**options):
+        page = browser.new_page(**{"viewport": DESK, **options})
+        page.wrong = []
+        page.on("console", lambda said: page.wrong.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: page.wrong.append(str(error)))
+        page.on("requestfailed", lambda request: page.wrong.append(f"failed: {request.url}"))
         page.on("request", lambda request: None if request.url.startswith((address, "data:"))
-                else wrong.append(f"asked elsewhere: {request.url}"))
-        page.goto(f"{address}/{name}", wait_until="load")
+                else page.wrong.append(f"asked elsewhere: {request.url}"))
         return page
 
-    yield open_page
-    for window in windows:
-        window.close()
+    return open_window
+
+
+@pytest.fixture(scope="module")
+def desk(window):
+    "A window for one page after the other: to open one for each takes a second, and all styles and scripts are loaded anew."
+    return window()
+
+
+@pytest.fixture(scope="module")
+def axe():
+    "The script of axe-core."
+    found = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is missing")
+    return found.Axe().axe_script
+
+
+@pytest.fixture
+def visit(window, address):
+    "Opens a page in a window of its own, or in a given one; what goes wrong there fails the test."
+    visited = []
+
+    with ExitStack() as opened:
+        def open_page(name, page=None, **options):
+            page = page or opened.enter_context(closing(window(**options)))
+            visited.append(page)
+            page.wrong.clear()
+            page.goto(f"{address}/{name}", wait_until="load")
+            return page
+
+        yield open_page
+    wrong = [fault for page in visited for fault in page.wrong]
     assert not wrong, "\n".join(wrong)
 
 
-OPEN_FOLDS = "() => document.querySelectorAll('details').forEach(fold => fold.open = true)"
+OPEN_FOLDS = """() => {
+    document.querySelectorAll("details").forEach(fold => fold.open = true);
+    document.getAnimations().forEach(move => move.finish());  // a fold fades in
+}"""
 COLOURS = ["color-contrast", "link-in-text-block"]
-# Colours take axe minutes a page, so it looks at three of each kind: same tags, classes and styles up to the article.
-THREE_OF_A_KIND = """() => {
-    const seen = new Map();
-    const kind = node => node.matches("article") ? "" :
-        `${kind(node.parentElement)}>${node.tagName}.${node.className} ${node.getAttribute("style")}`;
-    for (const node of document.querySelectorAll("article *")) {
-        if (!node.isConnected) continue;
-        seen.set(kind(node), (seen.get(kind(node)) ?? 0) + 1);
-        if (seen.get(kind(node)) > 3) node.replaceWith(node.matches("span") ? node.textContent : "");
+# Colours take axe minutes a page, so it looks at three of each kind on the site: same tags, classes and styles on the way up,
+# but for sections and lines of code, which have no colours. All others are taken out, from the leaves up; the window remembers.
+THREE_OF_A_KIND = """nodes => {
+    const seen = JSON.parse(sessionStorage.seen ?? "{}");
+    const kind = node => node.matches("body") ? "" : kind(node.parentElement) +
+        (node.matches("section, .line") ? "" : `>${node.tagName}.${node.className} ${node.getAttribute("style")}`);
+    for (const node of [...document.querySelectorAll(nodes)].reverse()) {
+        const name = kind(node);
+        if (node.children.length || !(seen[name] >= 3)) seen[name] = (seen[name] ?? 0) + 1;
+        else node.replaceWith(node.matches("span") ? node.textContent : "");
     }
+    sessionStorage.seen = JSON.stringify(seen);
 }"""
 
 
 def check(page, **options):
     "axe-core finds nothing serious or critical on a page."
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is missing")
-    page.evaluate("() => Promise.all(document.getAnimations().map(move => move.finished))")  # a fold fades in
-    found = axe.Axe().run(page, options={"resultTypes": ["violations"], **options}).response["violations"]
+    found = page.evaluate("options => axe.run(options)", {"resultTypes": ["violations"], **options})["violations"]
     faults = [f"{fault['help']}: {[node['html'][:200] for node in fault['nodes'][:3]]}"
               for fault in found if fault["impact"] in ("serious", "critical")]
     assert not faults, "\n".join(faults)
@@ -253,21 +282,25 @@ CUT = """() => [...document.querySelectorAll("div.cell_input pre, details div.hi
 
 
 @pytest.mark.parametrize("name", LOOKED_AT)
-def test_page(name, visit):
-    page = visit(name)
+def test_page(name, visit, desk, axe):
+    desk.set_viewport_size(DESK)
+    desk.emulate_media(color_scheme="light")
+    page = visit(name, desk)
     assert PACKAGE in page.title()
     empty = "images => images.filter(image => image.complete && !image.naturalWidth).map(image => image.src)"
     assert page.locator("img").evaluate_all(empty) == []
     page.evaluate(OPEN_FOLDS)
+    page.evaluate(axe)
     assert page.evaluate(CUT) == []
-    check(page, rules={rule: {"enabled": False} for rule in COLOURS})
     page.set_viewport_size(PHONE)
     width = page.evaluate("document.documentElement.scrollWidth")
     assert width <= PHONE["width"], f"{width} pixels wide on a phone"
     assert page.evaluate(CUT) == page.evaluate(SMALL) == []
+    page.evaluate(THREE_OF_A_KIND, "pre span:not(.line)")  # these are nothing but coloured
     check(page, runOnly=["scrollable-region-focusable"])
     page.set_viewport_size(DESK)
-    page.evaluate(THREE_OF_A_KIND)
+    check(page, rules={rule: {"enabled": False} for rule in COLOURS})
+    page.evaluate(THREE_OF_A_KIND, "body *:not(.line *)")
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         check(page, runOnly=COLOURS)
@@ -281,8 +314,8 @@ def test_page(name, visit):
     ("overfitting", "docs/glossary.html#overfitting"),
     ("sign-flip test", "nbs/05a_evidence.html#could-it-be-chance-the-sign-flip-test"),
 ])
-def test_search_leads_to_the_section(words, place, visit):
-    page = visit("index.html")
+def test_search_leads_to_the_section(words, place, visit, desk):
+    page = visit("index.html", desk)
     page.fill("input[name=q]", words)
     page.press("input[name=q]", "Enter")
     found = page.locator(f"#search-results li:first-child a[href$='{place}']")

@@ -33,6 +33,7 @@ def described(thing):
     return make_dataclass(thing.__name__, fields, namespace={"__module__": thing.__module__})
 
 
+@functools.cache
 def parameters(thing):
     "A function's or class's parameters as docments finds them, with inherited fields and the help of options and fields."
     from fastcore.docments import ann_parts, docments

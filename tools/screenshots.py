@@ -21,23 +21,32 @@ SCREENS = {"desk": {"width": 1440, "height": 900}, "phone": {"width": 390, "heig
 HIGH = 4  # screens of a page on one picture
 
 
+@functools.cache
+def packed(path):
+    "A file's text, compressed."
+    return gzip.compress(path.read_bytes())
+
+
 class Quiet(SimpleHTTPRequestHandler):
-    "Without a log, and with texts compressed, as hosts of static sites send them."
+    "Without a log; texts are compressed, and what was loaded is kept for a while, as hosts of static sites have it."
 
     def log_message(self, *args):
         pass
+
+    def end_headers(self):
+        self.send_header("Cache-Control", "max-age=600")
+        super().end_headers()
 
     def send_head(self):
         path = Path(self.translate_path(self.path))
         if path.suffix not in (".html", ".css", ".js") or not path.is_file():
             return super().send_head()
-        packed = gzip.compress(path.read_bytes())
         self.send_response(200)
         self.send_header("Content-Type", self.guess_type(path))
         self.send_header("Content-Encoding", "gzip")
-        self.send_header("Content-Length", str(len(packed)))
+        self.send_header("Content-Length", str(len(packed(path))))
         self.end_headers()
-        return io.BytesIO(packed)
+        return io.BytesIO(packed(path))
 
 
 def serve(site):
