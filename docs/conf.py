@@ -73,6 +73,7 @@ class Lines(HtmlFormatter):
 
     def line(self, text, plain, columns):
         indent = len(plain) - len(plain.lstrip(" "))
+        text = re.sub(r"(?<=[ >])--[a-z][\w-]*", r'<span class="whole">\g<0></span>', text)  # an option stays in one piece
         return f'<span class="line{" column" * columns}" style="--indent:{indent}">{text}</span>'
 
 
@@ -95,6 +96,8 @@ def finish(app, pagename, templatename, context, doctree):
         context["theme_source_view_link"] = f"{repository}/README.md"
     captions = context["furo_navigation_tree"]
     context["furo_navigation_tree"] = captions.replace('role="heading"', 'role="heading" aria-level="2"')
+    if "body" in context:
+        context["body"] = re.sub(r'<span class="pre">(?=[^<]{1,30}<)(?=[^<]*-)', '<span class="pre whole">', context["body"])
     if "sd-" not in context.get("body", ""):  # no cards: without the files that lay them out
         for kind in ("css_files", "script_files"):
             context[kind] = [file for file in context[kind] if "design" not in str(file.filename)]

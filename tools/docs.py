@@ -16,7 +16,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tools.cards import CARDS, WIDTH
 from tools.drawings import FOLDER as DRAWINGS
+from tools.drawings import svg
 from tools.notebooks import (
     BRANCH,
     PACKAGE,
@@ -35,6 +37,9 @@ from tools.notebooks import (
 from tools.runtime import fetch
 
 BUILD = ROOT / "docs" / "_build"
+# What a card shows of a picture in many columns and rows, which would be too small: from the left, to the right, to the bottom.
+SHOWN = {"01_data": (0.5, 1, 0.5), "02_model": (0, 0.5, 1), "11_explain": (0.6, 1, 0.5), "12_photo": (0, 0.5, 1),
+         "12a_yours": (0, 0.3, 0.5)}
 DIRECTIVE = re.compile(r"^#\| *([\w-]+)(?:: *| +|$)(.*)\n?", re.M)
 BESIDE = ["docs/demo", "docs/glossary", "docs/teaching", "docs/promises", "docs/faults", "CONTRIBUTING", "CHANGELOG"]  # as there
 
@@ -170,19 +175,26 @@ def callouts(text):
 # The whole site.
 
 
+def part(image, left, right, bottom):
+    "A part of a picture, in shares of its width and height, without the title above all of it."
+    inked = np.asarray(image.getchannel("A")).any(1)
+    title = inked.argmax() + (~inked[inked.argmax() :]).argmax()
+    below = title + round(bottom * (image.height - title))
+    return image.crop((round(left * image.width), title, round(right * image.width), below))
+
+
 def thumbnail(path, folder):
-    """Write the picture of a lesson's cell with the tag `thumbnail` into a folder, and return what is on it in words, and
-    whether it is a plot. Of a row of pictures, the left half is legible on a card: without the title above all of them."""
-    [cell] = [cell for cell in read(path)["cells"] if "thumbnail" in cell["metadata"].get("tags", [])]
+    """Write the picture of a lesson's card into a folder: the drawing of tools/cards.py, or what the cell with the tag
+    `thumbnail` shows. Return its file's name, what is on it in words, and whether a dark page may show it brighter."""
     folder.mkdir(exist_ok=True)
+    if draw := CARDS.get(path.stem):
+        (folder / f"{path.stem}.svg").write_text(svg(draw, WIDTH), encoding="utf-8")
+        return f"{path.stem}.svg", draw()[1], True
+    [cell] = [cell for cell in read(path)["cells"] if "thumbnail" in cell["metadata"].get("tags", [])]
     with Image.open(io.BytesIO(picture_of(cell))) as image:
-        if image.width > 3 * image.height:
-            inked = np.asarray(image.getchannel("A")).any(1)
-            title = inked.argmax() + (~inked[inked.argmax() :]).argmax()
-            image = image.crop((0, title, image.width // 2, image.height))
-        image.thumbnail((640, 400))
-        image.save(folder / f"{path.stem}.webp")
-    return alternative(source(cell), "", path.stem.replace("_", " ")), is_plot(picture_of(cell))
+        shown = part(image, *SHOWN[path.stem]) if path.stem in SHOWN else image
+        shown.save(folder / f"{path.stem}.webp")
+    return f"{path.stem}.webp", alternative(source(cell), "", path.stem.replace("_", " ")), is_plot(picture_of(cell))
 
 
 def cards(text, folder):
@@ -191,9 +203,9 @@ def cards(text, folder):
         name, question, _, reading, computing = (part.strip() for part in found.groups())
         path = ROOT / "nbs" / f"{name}.ipynb"
         title = re.search(r"^# (.*)", source(read(path)["cells"][0]))[1]
-        words, plot = thumbnail(path, folder)
+        file, words, plot = thumbnail(path, folder)
         return (f"::::{{grid-item-card}} {name.split('_')[0]} · {title}\n:link: nbs/{name}\n:link-type: doc\n"
-                f":img-top: nbs/thumbnails/{name}.webp\n:img-alt: {words}\n{':class-img-top: plot' if plot else ''}\n\n"
+                f":img-top: nbs/thumbnails/{file}\n:img-alt: {words}\n{':class-img-top: plot' if plot else ''}\n\n"
                 f"{question}\n\n:::{{card-footer}}\n{reading} to read · {computing} to run\n:::\n::::")
 
     head = r"^\| lesson \|.*\n\|[ |-]+\n"
