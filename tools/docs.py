@@ -38,7 +38,7 @@ from tools.runtime import fetch
 
 BUILD = ROOT / "docs" / "_build"
 # What a card shows of a picture in many columns and rows, which would be too small: from the left, to the right, to the bottom.
-SHOWN = {"01_data": (0.5, 1, 0.5), "02_model": (0, 0.5, 1), "11_explain": (0.6, 1, 0.5), "12_photo": (0, 0.5, 1),
+SHOWN = {"01_data": (0.5, 1, 0.5), "02_model": (0, 1 / 3, 1), "11_explain": (0.6, 1, 0.5), "12_photo": (0, 0.5, 1),
          "12a_yours": (0, 0.3, 0.5)}
 DIRECTIVE = re.compile(r"^#\| *([\w-]+)(?:: *| +|$)(.*)\n?", re.M)
 BESIDE = ["docs/demo", "docs/glossary", "docs/teaching", "docs/promises", "docs/faults", "CONTRIBUTING", "CHANGELOG"]  # as there
@@ -93,6 +93,12 @@ def is_plot(picture):
         return image.mode == "RGBA" and (np.asarray(image.getchannel("A")) > 0).mean() < 0.4
 
 
+def is_wide(picture):
+    "Is a picture a row, which would be a strip on a phone?"
+    with Image.open(io.BytesIO(picture)) as image:
+        return image.width > 3 * image.height
+
+
 # From the dialect of nbdev and Quarto to that of Sphinx.
 
 
@@ -138,8 +144,8 @@ def code_cell(cell, prose, section):
     text, called = source(cell), fold(cell)
     said = "# Slow: not run for this page.\n" if re.search(r"^#\| *slow", text, re.M) else ""
     shown, picture = {"image": {"alt": alternative(text, prose, section)}}, picture_of(cell)
-    if picture and is_plot(picture):
-        shown["image"]["classes"] = "plot"
+    if kinds := [name for name, has in (("plot", is_plot), ("wide", is_wide)) if picture and has(picture)]:
+        shown["image"]["classes"] = " ".join(kinds)
     if called:
         shown |= {"code_prompt_show": called, "code_prompt_hide": called}
     tags = ["hide-input"] if called else cell["metadata"].get("tags", [])
@@ -180,7 +186,8 @@ def part(image, left, right, bottom):
     inked = np.asarray(image.getchannel("A")).any(1)
     title = inked.argmax() + (~inked[inked.argmax() :]).argmax()
     below = title + round(bottom * (image.height - title))
-    return image.crop((round(left * image.width), title, round(right * image.width), below))
+    shown = image.crop((round(left * image.width), title, round(right * image.width), below))
+    return shown.crop(shown.getchannel("A").getbbox())
 
 
 def thumbnail(path, folder):
@@ -274,11 +281,15 @@ def lay_out(pages, folder):
 
 
 def letters(text):
-    "The glossary, with a link to the first term of each letter above the first of all."
+    "The glossary, with each letter above its first term, and a link to that term above all."
     first = {}
     for anchor in re.findall(r"^- \[.*?\{#([^}]+)\}", text, re.M):
-        first.setdefault(anchor[0].upper(), f"[{anchor[0].upper()}](#{anchor})")
-    return re.sub(r"^- ", f":::{{div}} letters\n{' '.join(first.values())}\n:::\n\n- ", text, count=1, flags=re.M)
+        first.setdefault(anchor[0].upper(), anchor)
+    links = " ".join(f"[{letter}](#{anchor})" for letter, anchor in first.items())
+    text = re.sub(r"^- ", f":::{{div}} letters\n{links}\n:::\n\n- ", text, count=1, flags=re.M)
+    for letter, anchor in first.items():
+        text = re.sub(rf"^- (?=.*?{{#{anchor}}})", f"\n:::{{div}} letter\n{letter}\n:::\n\n- ", text, count=1, flags=re.M)
+    return text
 
 
 def demo(text):

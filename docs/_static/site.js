@@ -32,6 +32,7 @@ const pictures = new ResizeObserver(entries => entries.forEach(({ target }) => {
   const smaller = target.naturalWidth > 1.1 * target.clientWidth && target.clientWidth > 0;
   smaller ? target.tabIndex = 0 : target.removeAttribute("tabindex");
   smaller ? target.setAttribute("role", "button") : target.removeAttribute("role");
+  target.parentElement.classList.toggle("shrunk", target.naturalWidth > 1.5 * target.clientWidth && target.clientWidth > 0);
 }));
 addEventListener("DOMContentLoaded", () => {
   document.body.append(large);
