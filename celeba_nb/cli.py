@@ -318,7 +318,8 @@ def reproduce_command(
 # %% ../nbs/internals/cli.ipynb #c4dd49e1
 _Page = Annotated[Path, typer.Option("--out", help="The HTML file to write.")]
 _KnownRoot = Annotated[Path | None, typer.Option("--root", help="The folder that the network was trained on (optional): "
-                                                     "to resample identities, and to show drawn faces.")]
+                                                     "to resample identities, and to show drawn faces (those of the "
+                                                     "cache folder are found).")]
 
 
 @app.command("report", cls=GroupedCommand, rich_help_panel=_NETWORK)

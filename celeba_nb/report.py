@@ -7,7 +7,8 @@ Docs: https://celeba-nb.github.io/celeba_nb/internals/report.html.md"""
 # %% auto #0
 __all__ = ['CHART_COLORS', 'METRICS', 'GROUPS', 'figure_svg', 'line_chart', 'gap_chart', 'Baselines', 'find_baselines',
            'metric_intervals', 'metric_table', 'attribute_table', 'group_report', 'format_fraction', 'format_points',
-           'format_range', 'learning_charts', 'calibration_chart', 'extreme_faces', 'make_page', 'write_report']
+           'format_range', 'learning_charts', 'calibration_chart', 'find_drawn', 'extreme_faces', 'make_page',
+           'write_report']
 
 # %% ../nbs/internals/report.ipynb #imports
 import base64
@@ -29,8 +30,8 @@ from matplotlib.ticker import MaxNLocator
 from . import metrics
 from .answers import KINDS, answer_metrics, training_truth
 from .audit import calibration_row, group_gaps
-from .core import TrainingError, write_atomically, writing
-from .files import Labels, identities
+from .core import DataError, TrainingError, cache_folder, write_atomically, writing
+from .files import Labels, identities, read_celeba
 from .run import Run, data_kind, load
 from .stats import bootstrap_counts
 from .style import STYLE, render
@@ -70,6 +71,7 @@ def line_chart(
     y_label: str,  # on its left
     alt: str,  # description of the chart, for screen readers
     diagonal: bool = False,  # also draw the line x = y, from 0 to 100
+    whole: bool = False,  # the ticks of y are whole numbers, too: from one below the lines to one above
 ) -> Markup:  # <svg>, 360 units wide
     "Draw one or two lines."
     with mpl.rc_context(_CHART_STYLE):
@@ -81,7 +83,10 @@ def line_chart(
             axes.plot(x, y, label=name, **style)
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
-        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=whole, min_n_ticks=2))
+        if whole:
+            low, high = axes.get_ylim()
+            axes.set_ylim(np.floor(low), np.ceil(high))
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
         return figure_svg(figure, alt)
 
@@ -245,7 +250,7 @@ def learning_charts(
                   "never looking": (history["epoch"].iloc[[0, -1]], [100 * never_looking] * 2)}
     losses = {"training": (history["epoch"], history["train_loss"]), "validation": (valid["epoch"], valid["valid_loss"])}
     return {"losses": line_chart(losses, "epoch", "loss, nats", loss_alt),
-            "accuracies": line_chart(accuracies, "epoch", "accuracy, %", accuracy_alt)}
+            "accuracies": line_chart(accuracies, "epoch", "accuracy, %", accuracy_alt, whole=True)}
 
 
 def calibration_chart(
@@ -259,9 +264,23 @@ def calibration_chart(
     curves = {name: (100 * x, 100 * y) for name, (x, y) in curves.items()}
     alt = (f"Calibration curve: error {row['ece']:.1%} as trained, {row['ece_after']:.1%} with the {name}; "
            "a perfectly calibrated network is on the diagonal")
-    return line_chart(curves, "confidence, %", "share of yes, %", alt, diagonal=True)
+    return line_chart(curves, "confidence, %", "share of yes, %", alt, diagonal=True, whole=True)
 
 # %% ../nbs/internals/report.ipynb #4fa3509d
+def find_drawn(
+    run: Run,  # a finished run
+) -> Labels | None:  # None: it was trained on something else, or on drawn faces that are not there
+    "Look in the cache folder for the drawn faces that a run was trained on."
+    if run.kind != "drawn":
+        return None
+    try:
+        folders = sorted(cache_folder().glob("sketch-*/"))
+        every = (read_celeba(folder) for folder in folders)
+        return next((labels for labels in every if labels.fingerprint == run.data), None)
+    except DataError:  # an untrusted folder, or a damaged one: the page needs neither
+        return None
+
+
 def _face(run, labels, i):
     "Describe a test image with its answers, for the page."
     wrong = (run.predictions["test"][i] > 0.5) != run.predictions["test_truth"][i]
@@ -335,14 +354,15 @@ def make_page(
 def write_report(
     folder: Path,  # written by `celeba-nb train --out`; TrainingError if it is damaged
     out: Path,  # the HTML file to write; its folder is created if necessary
-    labels: Labels | None = None,  # the data it was trained on, if available
+    labels: Labels | None = None,  # the data it was trained on; None: drawn faces are looked for in the cache folder
     allow: tuple[str, ...] = (),  # modules of your own that its recipe may use, as for `load`
 ) -> Path:  # out
     "Write the report page of a trained model."
     folder, out = Path(folder), Path(out)
     if out.is_dir():
         raise TrainingError(f"{out} is a folder: give a file, such as {out / 'report.html'}")
-    page = make_page(load(folder, allow), folder.resolve().name, labels)
+    run = load(folder, allow)
+    page = make_page(run, folder.resolve().name, find_drawn(run) if labels is None else labels)
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, lambda file: file.write_text(page, encoding="utf-8"))

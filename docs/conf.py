@@ -73,6 +73,8 @@ class Lines(HtmlFormatter):
 
     def line(self, text, plain, columns):
         indent = len(plain) - len(plain.lstrip(" "))
+        text = re.sub(r'<span class="[npw]">([^<]*)</span>', r"\1", text)  # names, marks and spaces have no colour: half of the page
+        text = re.sub(r"(?<=[ >])--[a-z][\w-]*", r'<span class="whole">\g<0></span>', text)  # an option stays in one piece
         return f'<span class="line{" column" * columns}" style="--indent:{indent}">{text}</span>'
 
 
@@ -89,15 +91,27 @@ def described(context, doctree):
     return "\n".join(lines)
 
 
+def module_entry(name, found):
+    "An entry of the index; that of a module leads to its page."
+    links, below, key = found
+    return (f"{name} (module)", (below[0][1], [], key)) if [word for word, _ in below] == ["module"] and not links else (name, found)
+
+
 def finish(app, pagename, templatename, context, doctree):
     "The home page is README.md; the captions of the sidebar are headings, and a heading has a level."
     if pagename == "index":
         context["theme_source_view_link"] = f"{repository}/README.md"
+    if pagename == "genindex":  # a module is an entry, not a heading above the word "module"
+        context["genindexentries"] = [(letter, [module_entry(*entry) for entry in entries])
+                                      for letter, entries in context["genindexentries"]]
     captions = context["furo_navigation_tree"]
     context["furo_navigation_tree"] = captions.replace('role="heading"', 'role="heading" aria-level="2"')
-    if "sd-" not in context.get("body", ""):  # no cards: without the files that lay them out
-        for kind in ("css_files", "script_files"):
-            context[kind] = [file for file in context[kind] if "design" not in str(file.filename)]
+    if "body" in context:
+        context["body"] = re.sub(r'<span class="pre">(?=[^<]{1,30}<)(?=[^<]*-)', '<span class="pre whole">', context["body"])
+    for sign, files in (("sd-", "design"), ("cell docutils", "mystnb")):
+        if sign not in context.get("body", ""):  # no cards, no cells: without the files that lay them out
+            for kind in ("css_files", "script_files"):
+                context[kind] = [file for file in context[kind] if files not in str(file.filename)]
     context["metatags"] = context.get("metatags", "") + described(context, doctree)
 
 

@@ -249,6 +249,16 @@ def test_cover_the_glasses(page, face):
 
 
 @needs_runtime
+def test_a_phone_shows_the_button_that_covers_the_glasses_at_once(page, browser):
+    other = browser.new_page(viewport={"width": 390, "height": 844})
+    other.goto(page.url)
+    other.get_by_role("button", name="Start the demo").click()
+    cover = other.get_by_role("button", name="Cover the glasses").bounding_box()
+    assert 0 < cover["y"] < 844 - cover["height"]
+    other.close()
+
+
+@needs_runtime
 def test_paint_by_mouse_and_by_keyboard(page, face):
     canvas, painted = face.get_by_role("application"), face.locator(".demo-track.painted")
     canvas.scroll_into_view_if_needed()

@@ -24,6 +24,7 @@ from celeba_nb.report import (
     GROUPS,
     attribute_table,
     extreme_faces,
+    find_drawn,
     find_baselines,
     gap_chart,
     group_report,
@@ -268,8 +269,27 @@ def test_only_drawn_faces_are_shown(model):
     assert not extreme_faces(replace(run, kind="CelebA"), labels)
 
 
+def test_drawn_faces_are_found_in_the_cache_folder(model, tmp_path, monkeypatch):
+    "If they are those that it was trained on; else the page says how to show them."
+    monkeypatch.setenv("CELEBA_NB_CACHE", str(tmp_path))
+    make_sketch(tmp_path / "sketch-0", 8, 4, 4, progress=False)
+    (tmp_path / "sketch-1").mkdir()
+    without = write_report(model, tmp_path / "page.html").read_text()
+    assert "Answered best" not in without and "<code>--root</code>" in without and "<code>--root</code>" not in make_page(
+        replace(load(model), kind="CelebA"), "x")
+    shutil.rmtree(tmp_path / "sketch-1")
+    shutil.copytree(model.parent / "faces", tmp_path / "sketch-1")
+    found = write_report(model, tmp_path / "page.html").read_text()
+    assert found == make_page(load(model), model.resolve().name, read_celeba(model.parent / "faces")) and "Answered best" in found
+    assert find_drawn(replace(load(model), kind="CelebA")) is None
+
+
 def test_ticks_are_whole(model):
-    "There is no epoch 1.5; gaps of nothing have ticks at points, too."
+    "There is no epoch 1.5, and accuracies that hardly differ have ticks at points; gaps of nothing have them, too."
+    for low, high in ((84.1, 87.4), (84.1, 84.7), (84.0, 84.0), (50, 90)):
+        chart = line_chart({"a": ([1, 2], [low, high])}, "epoch", "accuracy, %", "x" * 30, whole=True)
+        ticks = re.findall(r">([\d.−]+)</text>", chart)
+        assert ticks[:2] == ["1", "2"] and len(ticks) >= 4 and all(tick.isdecimal() for tick in ticks), ticks
     for n in (1, 2, 3, 7):
         ticks = re.findall(r">([\d.−]+)</text>", line_chart({"a": (range(1, n + 1), [0.5] * n)}, "epoch", "", "x" * 30))
         assert set(ticks) & {"1", "2"} and not any(re.search(r"[1-9]\.\d", tick) for tick in ticks), ticks

@@ -1,6 +1,8 @@
 """The site, as a reader finds it: built by `make docs`, opened in a browser, at a desk, in the dark and on a phone."""
+import base64
 import importlib
 import inspect
+import io
 import os
 import re
 import subprocess
@@ -10,8 +12,11 @@ from html.parser import HTMLParser
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import pytest
+from PIL import Image
 
+from celeba_nb.style import GREY
 from tools import docs
+from tools.cards import CARDS, SIZE, WIDTH
 from tools.notebooks import PACKAGE, ROOT, copy_project, modules, name_of, notebooks, run
 from tools.screenshots import serve
 
@@ -343,7 +348,8 @@ def test_a_finger_opens_a_term_and_a_picture_and_sees_that_a_table_goes_on(visit
     page = visit("nbs/04_metrics.html", viewport=PHONE, has_touch=True)
     page.locator("article a[data-term]").first.tap()
     link = page.get_by_role("tooltip").get_by_role("link")
-    assert link.is_visible() and page.url.endswith("04_metrics.html")
+    assert link.inner_text() == "Open the glossary →" and page.url.endswith("04_metrics.html")
+    assert link.bounding_box()["height"] >= 40
     picture, large = page.locator("img[role=button]").first, page.get_by_role("dialog")
     picture.tap()
     assert large.evaluate("box => box.querySelector('img').clientWidth > innerWidth && box.scrollWidth > box.clientWidth")
@@ -356,6 +362,75 @@ def test_a_finger_opens_a_term_and_a_picture_and_sees_that_a_table_goes_on(visit
     table = page.locator(".cell_output .more:has(.column)").first
     to_the_end = "box => { box.scrollLeft = box.scrollWidth; return !box.classList.contains('more') }"
     page.wait_for_function(to_the_end, arg=table.element_handle())  # again, if the page wasn't laid out yet
+
+
+def test_a_second_tap_follows_the_link_of_a_term(visit):
+    page = visit("nbs/04_metrics.html", viewport=PHONE, has_touch=True)
+    first, second = page.locator("article a[data-term]").all()[:2]
+    for term in (first, second):
+        term.tap()
+        page.wait_for_function("link => link.matches('[aria-describedby=term]')", arg=term.element_handle())
+        assert page.url.endswith("04_metrics.html")
+    second.tap()
+    page.wait_for_url("**/docs/glossary.html#*")
+
+
+def test_a_dense_picture_on_a_phone_says_how_to_enlarge_it_and_a_row_of_pictures_scrolls(visit):
+    page = visit("nbs/01_data.html", viewport=PHONE, has_touch=True, is_mobile=True)
+    dense = page.locator(".cell_output.shrunk").first
+    assert "enlarge" in dense.evaluate("box => getComputedStyle(box, '::after').content")
+    row = page.locator(".cell_output img.wide").first
+    row.scroll_into_view_if_needed()
+    assert row.evaluate("image => image.clientWidth > image.parentElement.clientWidth + 100")
+
+
+@pytest.mark.parametrize("viewport", [PHONE, DESK])
+def test_words_on_the_cards_are_legible(viewport, visit):
+    page = visit("index.html", viewport=viewport)
+    shown = page.locator(".sd-card img[src$='.svg']").evaluate_all("images => images.map(image => image.clientWidth)")
+    assert len(shown) == len(CARDS) and min(shown) * SIZE / WIDTH >= 12
+
+
+@pytest.mark.parametrize("kind", ["plot", ""])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_grey_of_pictures_has_contrast(kind, scheme, visit):
+    page = visit("nbs/01_data.html", color_scheme=scheme)
+    grey = io.BytesIO()
+    Image.new("RGB", (40, 40), GREY).save(grey, "PNG")
+    picture = base64.b64encode(grey.getvalue()).decode()
+    page.evaluate("""([source, kind]) => {
+        const image = Object.assign(new Image(40, 40), { id: "grey", src: source, className: kind, alt: "a grey square" });
+        document.querySelector(".cell_output").replaceChildren(image);
+        return image.decode();
+    }""", [f"data:image/png;base64,{picture}", kind])
+    shown = Image.open(io.BytesIO(page.locator("#grey").screenshot())).convert("RGB").getpixel((20, 20))
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert contrast(shown, [int(part) for part in re.findall(r"\d+", ground)[:3]]) >= 4.5
+
+
+def contrast(*colours):
+    "Of two colours of three bytes (WCAG 2)."
+    linear = [[c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (byte / 255 for byte in rgb)] for rgb in colours]
+    dark, light = sorted(0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05 for r, g, b in linear)
+    return light / dark
+
+
+def test_what_was_printed_begins_at_the_top_of_its_box(visit):
+    page = visit("nbs/01_data.html")
+    box = page.locator(".cell_output", has=page.locator(".stream")).first
+    assert box.locator("pre").bounding_box()["y"] - box.bounding_box()["y"] < 6
+
+
+def test_an_option_is_not_broken_at_its_hyphens(visit):
+    page = visit("index.html", viewport=PHONE)
+    options = page.locator("pre .whole").all()
+    assert len(options) > 20 and all(option.evaluate("word => word.getClientRects().length") == 1 for option in options)
+
+
+def test_a_module_in_the_index_leads_to_its_page(pages, site):
+    text = (site / "genindex.html").read_text(encoding="utf-8")
+    for module in MODULES:
+        assert re.search(rf'<a href="api/{module}.html#module-[\w.]+">(<strong>)?{PACKAGE}\.{module} \(module\)', text)
 
 
 def test_a_phone_has_room_for_fingers_and_no_empty_lines(visit):
@@ -406,7 +481,9 @@ def test_folds_of_one_name_that_follow_each_other_are_one():
 
 
 def test_a_letter_of_the_glossary_leads_to_its_first_term():
-    assert "\n[A](#ab) [B](#b)\n" in docs.letters("# G\n\n- [**ab**]{#ab}: x\n- [**ac**]{#ac}: y\n- [**b**]{#b}: z\n")
+    text = docs.letters("# G\n\n- [**ab**]{#ab}: x\n- [**ac**]{#ac}: y\n- [**b**]{#b}: z\n")
+    assert "\n[A](#ab) [B](#b)\n" in text
+    assert re.findall(r"letter\n(.)\n:::\n\n- \[\*\*(\w+)", text) == [("A", "ab"), ("B", "b")]
 
 
 def test_callouts():

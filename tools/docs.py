@@ -16,7 +16,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tools.cards import CARDS, WIDTH
 from tools.drawings import FOLDER as DRAWINGS
+from tools.drawings import svg
 from tools.notebooks import (
     BRANCH,
     PACKAGE,
@@ -35,6 +37,9 @@ from tools.notebooks import (
 from tools.runtime import fetch
 
 BUILD = ROOT / "docs" / "_build"
+# What a card shows of a picture in many columns and rows, which would be too small: from the left, to the right, to the bottom.
+SHOWN = {"01_data": (0.5, 1, 0.5), "02_model": (0, 1 / 3, 1), "11_explain": (0.6, 1, 0.5), "12_photo": (0, 0.5, 1),
+         "12a_yours": (0, 0.3, 0.5)}
 DIRECTIVE = re.compile(r"^#\| *([\w-]+)(?:: *| +|$)(.*)\n?", re.M)
 DEMO = "docs/demo"  # a part of the course
 PROJECT = ["docs/glossary", "docs/teaching", "docs/cluster", "docs/promises", "docs/faults", "CONTRIBUTING", "CHANGELOG"]
@@ -90,6 +95,12 @@ def is_plot(picture):
         return image.mode == "RGBA" and (np.asarray(image.getchannel("A")) > 0).mean() < 0.4
 
 
+def is_wide(picture):
+    "Is a picture a row, which would be a strip on a phone?"
+    with Image.open(io.BytesIO(picture)) as image:
+        return image.width > 3 * image.height
+
+
 # From the dialect of nbdev and Quarto to that of Sphinx.
 
 
@@ -135,8 +146,8 @@ def code_cell(cell, prose, section):
     text, called = source(cell), fold(cell)
     said = "# Slow: not run for this page.\n" if re.search(r"^#\| *slow", text, re.M) else ""
     shown, picture = {"image": {"alt": alternative(text, prose, section)}}, picture_of(cell)
-    if picture and is_plot(picture):
-        shown["image"]["classes"] = "plot"
+    if kinds := [name for name, has in (("plot", is_plot), ("wide", is_wide)) if picture and has(picture)]:
+        shown["image"]["classes"] = " ".join(kinds)
     if called:
         shown |= {"code_prompt_show": called, "code_prompt_hide": called}
     tags = ["hide-input"] if called else cell["metadata"].get("tags", [])
@@ -172,19 +183,27 @@ def callouts(text):
 # The whole site.
 
 
+def part(image, left, right, bottom):
+    "A part of a picture, in shares of its width and height, without the title above all of it."
+    inked = np.asarray(image.getchannel("A")).any(1)
+    title = inked.argmax() + (~inked[inked.argmax() :]).argmax()
+    below = title + round(bottom * (image.height - title))
+    shown = image.crop((round(left * image.width), title, round(right * image.width), below))
+    return shown.crop(shown.getchannel("A").getbbox())
+
+
 def thumbnail(path, folder):
-    """Write the picture of a lesson's cell with the tag `thumbnail` into a folder, and return what is on it in words, and
-    whether it is a plot. Of a row of pictures, the left half is legible on a card: without the title above all of them."""
-    [cell] = [cell for cell in read(path)["cells"] if "thumbnail" in cell["metadata"].get("tags", [])]
+    """Write the picture of a lesson's card into a folder: the drawing of tools/cards.py, or what the cell with the tag
+    `thumbnail` shows. Return its file's name, what is on it in words, and whether a dark page may show it brighter."""
     folder.mkdir(exist_ok=True)
+    if draw := CARDS.get(path.stem):
+        (folder / f"{path.stem}.svg").write_text(svg(draw, WIDTH), encoding="utf-8")
+        return f"{path.stem}.svg", draw()[1], True
+    [cell] = [cell for cell in read(path)["cells"] if "thumbnail" in cell["metadata"].get("tags", [])]
     with Image.open(io.BytesIO(picture_of(cell))) as image:
-        if image.width > 3 * image.height:
-            inked = np.asarray(image.getchannel("A")).any(1)
-            title = inked.argmax() + (~inked[inked.argmax() :]).argmax()
-            image = image.crop((0, title, image.width // 2, image.height))
-        image.thumbnail((640, 400))
-        image.save(folder / f"{path.stem}.webp")
-    return alternative(source(cell), "", path.stem.replace("_", " ")), is_plot(picture_of(cell))
+        shown = part(image, *SHOWN[path.stem]) if path.stem in SHOWN else image
+        shown.save(folder / f"{path.stem}.webp")
+    return f"{path.stem}.webp", alternative(source(cell), "", path.stem.replace("_", " ")), is_plot(picture_of(cell))
 
 
 def cards(text, folder):
@@ -193,9 +212,9 @@ def cards(text, folder):
         name, question, _, reading, computing = (part.strip() for part in found.groups())
         path = ROOT / "nbs" / f"{name}.ipynb"
         title = re.search(r"^# (.*)", source(read(path)["cells"][0]))[1]
-        words, plot = thumbnail(path, folder)
+        file, words, plot = thumbnail(path, folder)
         return (f"::::{{grid-item-card}} {name.split('_')[0]} · {title}\n:link: nbs/{name}\n:link-type: doc\n"
-                f":img-top: nbs/thumbnails/{name}.webp\n:img-alt: {words}\n{':class-img-top: plot' if plot else ''}\n\n"
+                f":img-top: nbs/thumbnails/{file}\n:img-alt: {words}\n{':class-img-top: plot' if plot else ''}\n\n"
                 f"{question}\n\n:::{{card-footer}}\n{reading} to read · {computing} to run\n:::\n::::")
 
     head = r"^\| lesson \|.*\n\|[ |-]+\n"
@@ -263,11 +282,15 @@ def lay_out(pages, folder):
 
 
 def letters(text):
-    "The glossary, with a link to the first term of each letter above the first of all."
+    "The glossary, with each letter above its first term, and a link to that term above all."
     first = {}
     for anchor in re.findall(r"^- \[.*?\{#([^}]+)\}", text, re.M):
-        first.setdefault(anchor[0].upper(), f"[{anchor[0].upper()}](#{anchor})")
-    return re.sub(r"^- ", f":::{{div}} letters\n{' '.join(first.values())}\n:::\n\n- ", text, count=1, flags=re.M)
+        first.setdefault(anchor[0].upper(), anchor)
+    links = " ".join(f"[{letter}](#{anchor})" for letter, anchor in first.items())
+    text = re.sub(r"^- ", f":::{{div}} letters\n{links}\n:::\n\n- ", text, count=1, flags=re.M)
+    for letter, anchor in first.items():
+        text = re.sub(rf"^- (?=.*?{{#{anchor}}})", f"\n:::{{div}} letter\n{letter}\n:::\n\n- ", text, count=1, flags=re.M)
+    return text
 
 
 def demo(text):

@@ -184,11 +184,11 @@ def result():
 DRAWINGS = [kernel, network, step, batch, splits, paired, teacher]
 
 
-def svg(draw):
+def svg(draw, width=390):
     "A drawing as the text of its file."
     height, title, parts = draw()
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="390" height="{height}" viewBox="0 0 390 {height}" role="img" '
-            f'aria-labelledby="title" font-family="DejaVu Sans, Helvetica, Arial, sans-serif">\n'
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
+            f'role="img" aria-labelledby="title" font-family="DejaVu Sans, Helvetica, Arial, sans-serif">\n'
             f'<title id="title">{escape(title)}</title>\n<defs>{ARROW}</defs>\n' + "\n".join(parts) + "\n</svg>\n")
 
 

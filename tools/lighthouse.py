@@ -12,7 +12,7 @@ from tools.browser import CHROMIUM
 from tools.docs import BUILD
 from tools.screenshots import serve
 
-PAGES = ["index", "nbs/00_tour", "nbs/03_loop"]
+PAGES = ["index", "nbs/00_tour", "nbs/03_loop", "docs/demo"]
 ASKED = ["performance", "accessibility", "best-practices", "seo"]
 
 

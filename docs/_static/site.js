@@ -32,6 +32,7 @@ const pictures = new ResizeObserver(entries => entries.forEach(({ target }) => {
   const smaller = target.naturalWidth > 1.1 * target.clientWidth && target.clientWidth > 0;
   smaller ? target.tabIndex = 0 : target.removeAttribute("tabindex");
   smaller ? target.setAttribute("role", "button") : target.removeAttribute("role");
+  target.parentElement.classList.toggle("shrunk", target.naturalWidth > 1.5 * target.clientWidth && target.clientWidth > 0);
 }));
 addEventListener("DOMContentLoaded", () => {
   document.body.append(large);
@@ -53,11 +54,14 @@ addEventListener("DOMContentLoaded", () => {
 });
 
 // A link to a term of the glossary shows the term's text while the pointer or the keyboard's focus is on it; Escape hides it.
-// A finger has no pointer: a tap shows the text, and in it the link.
+// A finger has no pointer: a tap shows the text, and below it the link; a second tap on the term follows it, too.
 const term = Object.assign(document.createElement("div"), { id: "term", hidden: true });
 term.setAttribute("role", "tooltip");
-let leaving, touched = false;
-document.addEventListener("pointerdown", event => { touched = event.pointerType === "touch"; }, true);
+let leaving, touched = false, again = false;
+document.addEventListener("pointerdown", event => {
+  touched = event.pointerType === "touch";
+  again = Boolean(event.target.closest?.("[aria-describedby=term]"));
+}, true);
 function hide() {
   term.hidden = true;
   document.querySelector("[aria-describedby=term]")?.removeAttribute("aria-describedby");
@@ -69,10 +73,11 @@ function show(event) {
   hide();
   const box = link.getBoundingClientRect();
   term.replaceChildren(link.dataset.term);
-  if (touched) term.append(" ", Object.assign(document.createElement("a"), { href: link.href, textContent: "glossary" }));
+  if (touched) term.append(Object.assign(document.createElement("a"), { href: link.href, textContent: "Open the glossary →" }));
   term.hidden = false;
   term.style.left = `${Math.max(0, Math.min(box.left, document.documentElement.clientWidth - term.offsetWidth - 16)) + scrollX}px`;
-  term.style.top = `${box.bottom + scrollY + 4}px`;
+  const below = box.bottom + 4, above = box.top - term.offsetHeight - 4;
+  term.style.top = `${(below + term.offsetHeight > innerHeight && above > 0 ? above : below) + scrollY}px`;
   link.setAttribute("aria-describedby", "term");
 }
 addEventListener("DOMContentLoaded", () => {
@@ -86,7 +91,7 @@ for (const event of ["mouseover", "focusin"]) document.addEventListener(event, s
 for (const event of ["mouseout", "focusout"]) document.addEventListener(event, () => { leaving = setTimeout(hide, 200); });
 document.addEventListener("keydown", event => event.key === "Escape" && hide());
 document.addEventListener("click", event => {
-  if (!touched || !event.target.closest?.("a[data-term]")) return;
+  if (!touched || again || !event.target.closest?.("a[data-term]")) return;
   event.preventDefault();
   show(event);
 });

@@ -26,7 +26,8 @@ function offer(place, build) {
   slot.replaceChildren(place.dataset.runtime ? make("div", { class: "demo-part" },
     make("button", { type: "button", class: "demo-start", onclick: () => {
       place.replaceChildren(build());
-      place.querySelector("select").focus();
+      place.querySelector("select").focus({ preventScroll: true });
+      place.scrollIntoView({ block: "start" });
     } }, "Start the demo (it loads 14 MB)")) : make("p", {}, MISSING));
 }
 
