@@ -214,7 +214,7 @@ def test_seven_seeds():
 def test_a_named_recipe_is_changed_by_what_is_said():
     assert options.recipe_from_options({}) == Recipe(train_images=None)
     assert options.recipe_from_options({"seed": 3}, "best-1k") == replace(RECIPES["best-1k"], seed=3)
-    with pytest.raises(TrainingError, match="use one of best-1k, best-10k, best-full"):
+    with pytest.raises(TrainingError, match="use one of race, best-100, best-1k, best-10k, best-full"):
         options.recipe_from_options({}, "best")
 
 
