@@ -73,7 +73,7 @@ class Lines(HtmlFormatter):
 
     def line(self, text, plain, columns):
         indent = len(plain) - len(plain.lstrip(" "))
-        text = re.sub(r'<span class="[npw]">([^<]*)</span>', r"\1", text)  # names, marks and spaces have no colour: half of the page
+        text = re.sub(r'<span class="[npw]">([^<]*)</span>', r"\1", text)  # these have no colour: half of the page
         text = re.sub(r"(?<=[ >])--[a-z][\w-]*", r'<span class="whole">\g<0></span>', text)  # an option stays in one piece
         return f'<span class="line{" column" * columns}" style="--indent:{indent}">{text}</span>'
 

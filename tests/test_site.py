@@ -316,7 +316,7 @@ def test_a_finger_opens_a_term_and_a_picture_and_sees_that_a_table_goes_on(visit
     page.locator("article a[data-term]").first.tap()
     link = page.get_by_role("tooltip").get_by_role("link")
     assert link.inner_text() == "Open the glossary →" and page.url.endswith("04_metrics.html")
-    assert link.bounding_box()["height"] >= 40
+    assert link.bounding_box()["height"] >= 44
     picture, large = page.locator("img[role=button]").first, page.get_by_role("dialog")
     picture.tap()
     assert large.evaluate("box => box.querySelector('img').clientWidth > innerWidth && box.scrollWidth > box.clientWidth")
