@@ -10,6 +10,7 @@ import sys
 from html.parser import HTMLParser
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -377,8 +378,10 @@ def test_the_grey_of_pictures_has_contrast(kind, scheme, visit):
 
 def contrast(*colours):
     "Of two colours of three bytes (WCAG 2)."
-    linear = [[c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (byte / 255 for byte in rgb)] for rgb in colours]
-    dark, light = sorted(0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05 for r, g, b in linear)
+    def linear(byte):
+        return byte / 255 / 12.92 if byte <= 10 else ((byte / 255 + 0.055) / 1.055) ** 2.4
+
+    dark, light = sorted(np.dot([linear(byte) for byte in rgb], [0.2126, 0.7152, 0.0722]) + 0.05 for rgb in colours)
     return light / dark
 
 
