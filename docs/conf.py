@@ -8,6 +8,7 @@ from pathlib import Path
 
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
+from PIL import Image
 from pygments.formatters import HtmlFormatter
 from sphinx.highlighting import PygmentsBridge
 
@@ -73,7 +74,7 @@ class Lines(HtmlFormatter):
 
     def line(self, text, plain, columns):
         indent = len(plain) - len(plain.lstrip(" "))
-        text = re.sub(r'<span class="[npw]">([^<]*)</span>', r"\1", text)  # names, marks and spaces have no colour: half of the page
+        text = re.sub(r'<span class="[npw]">([^<]*)</span>', r"\1", text)  # these have no colour: half of the page
         text = re.sub(r"(?<=[ >])--[a-z][\w-]*", r'<span class="whole">\g<0></span>', text)  # an option stays in one piece
         return f'<span class="line{" column" * columns}" style="--indent:{indent}">{text}</span>'
 
@@ -91,10 +92,26 @@ def described(context, doctree):
     return "\n".join(lines)
 
 
+def with_sizes(body, images, folder):
+    "A page whose pictures say how large they are, so that nothing moves when one arrives."
+    files = {name: Path(folder, path) for path, name in images.items()}
+
+    def size(found):
+        file = files[found[1]]
+        if file.suffix != ".svg":
+            with Image.open(file) as image:
+                return found[0] + ' width="{}" height="{}"'.format(*image.size)
+        drawn = re.search(r' width="\d+" height="\d+"', file.read_text(encoding="utf-8"))  # ours; matplotlib's has points
+        return found[0] + (drawn[0] if drawn else "")
+
+    return re.sub(r'<img (?![^>]*width=)[^>]*src="[^"]*_images/([^"]+)"', size, body)
+
+
 def module_entry(name, found):
     "An entry of the index; that of a module leads to its page."
     links, below, key = found
-    return (f"{name} (module)", (below[0][1], [], key)) if [word for word, _ in below] == ["module"] and not links else (name, found)
+    alone = not links and [word for word, _ in below] == ["module"]
+    return (f"{name} (module)", (below[0][1], [], key)) if alone else (name, found)
 
 
 def finish(app, pagename, templatename, context, doctree):
@@ -107,7 +124,8 @@ def finish(app, pagename, templatename, context, doctree):
     captions = context["furo_navigation_tree"]
     context["furo_navigation_tree"] = captions.replace('role="heading"', 'role="heading" aria-level="2"')
     if "body" in context:
-        context["body"] = re.sub(r'<span class="pre">(?=[^<]{1,30}<)(?=[^<]*-)', '<span class="pre whole">', context["body"])
+        body = re.sub(r'<span class="pre">(?=[^<]{1,30}<)(?=[^<]*-)', '<span class="pre whole">', context["body"])
+        context["body"] = with_sizes(body, app.builder.images, app.srcdir)
     for sign, files in (("sd-", "design"), ("cell docutils", "mystnb")):
         if sign not in context.get("body", ""):  # no cards, no cells: without the files that lay them out
             for kind in ("css_files", "script_files"):

@@ -195,8 +195,8 @@ def explain_terms(app, document, page):
 
 
 def load_lazily(app, document, page):
-    "Pictures below the first are loaded when the reader comes near them (event doctree-resolved)."
-    for picture in list(document.findall(nodes.image))[1:]:
+    "Pictures are loaded when the reader comes near them, but for the home page's first (event doctree-resolved)."
+    for picture in list(document.findall(nodes.image))[page == "index" :]:
         picture["loading"] = "lazy"
 
 

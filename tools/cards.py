@@ -105,7 +105,7 @@ def stages():
     "Seconds of an epoch, stage by stage."
     seconds = pd.read_csv(RESULTS / "speed_stages.csv").mean()
     parts = []
-    for i, (name, mean) in enumerate(seconds.items()):
+    for i, mean in enumerate(seconds):
         y, width = 12 + 26 * i, 212 * mean / seconds.max()
         last = i == len(seconds) - 1
         parts.append(f'<rect x="12" y="{y}" width="{width:.1f}" height="18" rx="3" fill="{BLUE if last else GREY}" '

@@ -12,13 +12,13 @@ BACKGROUND, INK = "#131416", "#ffffff"
 
 
 def logo(faces):
-    "A face in a circle, 128 pixels wide."
+    "A face in a circle, 96 pixels wide: 4 kB, which every page loads."
     x, y = (side * place for side, place in zip(TILE, CHOSEN))
-    face = faces.crop((x + 12, y + 22, x + 122, y + 132)).resize((128, 128), Image.Resampling.LANCZOS)
+    face = faces.crop((x + 12, y + 22, x + 122, y + 132)).resize((96, 96), Image.Resampling.LANCZOS)
     circle = Image.new("L", (512, 512))
     ImageDraw.Draw(circle).ellipse((0, 0, 511, 511), fill=255)
     face.putalpha(circle.resize(face.size, Image.Resampling.LANCZOS))
-    return face
+    return face.quantize(128, method=Image.Quantize.FASTOCTREE)
 
 
 def preview(faces):

@@ -29,10 +29,10 @@ function enlarge(event) {
 }
 for (const event of ["click", "keydown"]) document.addEventListener(event, enlarge);
 const pictures = new ResizeObserver(entries => entries.forEach(({ target }) => {
-  const smaller = target.naturalWidth > 1.1 * target.clientWidth && target.clientWidth > 0;
+  const factor = target.clientWidth > 0 ? target.getAttribute("width") / target.clientWidth : 0, smaller = factor > 1.1;
   smaller ? target.tabIndex = 0 : target.removeAttribute("tabindex");
   smaller ? target.setAttribute("role", "button") : target.removeAttribute("role");
-  target.parentElement.classList.toggle("shrunk", target.naturalWidth > 1.5 * target.clientWidth && target.clientWidth > 0);
+  target.parentElement.classList.toggle("shrunk", factor > 1.5);
 }));
 addEventListener("DOMContentLoaded", () => {
   document.body.append(large);
