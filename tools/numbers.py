@@ -177,7 +177,7 @@ def race():
     for page in ("README", "06_speed"):
         yield page, f"right in {found['accuracy']:.1%} of the test answers after {found['seconds']:.1f} seconds"
         yield page, f"the study's network is right in {found['peer_accuracy']:.1%} after {found['peer_seconds']:.0f} seconds"
-        yield page, f"{found['ratio']:.0f} times as fast ({found['ratio_low']:.0f} to {found['ratio_high']:.0f}; {found['draws']} draws"
+        yield page, "{ratio:.0f} times as fast ({ratio_low:.0f} to {ratio_high:.0f}; {draws} draws".format(**found)
 
 
 def augment():
