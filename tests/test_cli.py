@@ -437,7 +437,8 @@ def test_mistakes_that_everybody_makes(faces, model, tmp_path):
 
 
 def test_each_command_ends_its_help_with_an_example():
-    for command in ("study", "train", "evaluate", "predict", "export", "report", "reproduce", "sketch", "bench", "cache"):
+    for command in ("study", "train", "evaluate", "predict", "export", "report", "reproduce", "sketch", "bench", "race",
+                    "cache"):
         assert f"Example: celeba-nb {command}" in " ".join(call(command, "--help").output.split())
 
 
@@ -620,6 +621,29 @@ def test_bench_takes_what_is_there(faces, monkeypatch):
     assert asked[0][:6] == ["--train-images", "24", "--valid-images", "5", "--test-images", "8"]
     done = call("bench", "--root", faces, "--train-images", "5,000")
     assert done.exit_code == 1 and "5,000 train images are wanted, but there are 24. Ask for 1 to 24" in done.stderr
+
+
+def test_race_says_how_many_times_as_fast_and_whether_it_is_as_accurate(faces, monkeypatch, tmp_path):
+    asked = []
+
+    def bench(ways, options, draws):
+        asked.append((ways, options, draws))
+        turns = range(draws)
+        return pd.concat([pd.DataFrame({"way": way, "turn": turns, "seconds": seconds, "test_accuracy": [
+            right + 0.001 * (turn % some) for turn in turns]}) for way, seconds, right, some in (
+                ("naive", 20.0, 0.85, 2), ("race", 2.0, 0.86, 3))])
+
+    monkeypatch.setattr("celeba_nb.benchmark.bench", bench)
+    done = call("race", "--root", faces, "--draws", 16, "--json", tmp_path / "race.json")
+    assert done.exit_code == 0 and "10.0 times as fast (10.0 to 10.0)" in done.stdout, done.output
+    assert "16 draws: as accurate and faster" in " ".join(done.stdout.split()) and "86.0" in done.stdout
+    assert asked[0][0] == ["naive", "race"] and asked[0][1][:2] == ["--train-images", "24"] and asked[0][2] == 16
+    found = read_strictly(tmp_path / "race.json")
+    assert {"ratio", "ratio_low", "ratio_high", "accuracy", "peer_accuracy", "difference", "p", "verdict", "seconds",
+            "peer_seconds"} <= found.keys() and len(found["runs"]) == 32
+    done = call("race", "--root", faces, "--draws", 1, "--json", tmp_path / "one.json")
+    assert "too few draws to tell" in " ".join(done.stdout.split()) and read_strictly(tmp_path / "one.json")["ratio_high"] is None
+    assert call("race", "--root", faces, "--peers", "nobody").exit_code == 1
 
 
 def test_bench_runs_another_way(faces, tmp_path):

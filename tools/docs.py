@@ -42,7 +42,8 @@ SHOWN = {"01_data": (0.5, 1, 0.5), "02_model": (0, 1 / 3, 1), "11_explain": (0.6
          "12a_yours": (0, 0.3, 0.5)}
 DIRECTIVE = re.compile(r"^#\| *([\w-]+)(?:: *| +|$)(.*)\n?", re.M)
 DEMO = "docs/demo"  # a part of the course
-PROJECT = ["docs/glossary", "docs/teaching", "docs/cluster", "docs/promises", "docs/faults", "CONTRIBUTING", "CHANGELOG"]
+PROJECT = ["docs/glossary", "docs/teaching", "docs/race", "docs/cluster", "docs/promises", "docs/faults", "CONTRIBUTING",
+           "CHANGELOG"]
 BESIDE = [DEMO, *PROJECT]  # pages that stand beside the notebooks, as they are there
 
 
