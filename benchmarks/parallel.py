@@ -12,7 +12,8 @@ from joblib import cpu_count, parallel_config
 
 from celeba_nb.data import find_root
 from celeba_nb.files import read_celeba
-from celeba_nb.study import Study, make_caches, plan_runs, study_recipes
+from celeba_nb.runs import make_caches, plan_runs
+from celeba_nb.study import Study, study_recipes
 
 
 def seconds(labels, threads, at_once, options):

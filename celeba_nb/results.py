@@ -27,8 +27,9 @@ from .files import Labels, identities
 from .metrics import accuracy, balanced_accuracy, image_accuracy, mean_average_precision, tune_thresholds
 from .recipe import Recipe, run_id
 from .run import Run
+from .runs import make_runs, plan_runs
 from .stats import pair_rows
-from .study import MARGIN, OUTCOMES, Study, make_runs, plan_runs
+from .study import MARGIN, OUTCOMES, Study
 from .style import render
 
 # %% ../nbs/internals/results.ipynb #ccb6cebe

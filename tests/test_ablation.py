@@ -10,36 +10,31 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import psutil
 import pytest
 from joblib import cpu_count, parallel_config
 
-from celeba_nb import study as rooms
-from celeba_nb import workers
+from celeba_nb import runs, workers
 from celeba_nb.core import DataError, TrainingError
 from celeba_nb.files import read_celeba
 from celeba_nb.metrics import majority_accuracy
 from celeba_nb.recipe import Recipe, run_id
 from celeba_nb.results import read_answers, save_study
 from celeba_nb.run import choose_rows
+from celeba_nb.runs import find_runs, make_caches, make_runs, plan_runs, runs_at_once
 from celeba_nb.study import (
     OUTCOMES,
     PAPER,
     STUDY_METHODS,
     Study,
-    find_runs,
     format_effects,
-    format_percent,
     format_table,
     image_outcomes,
-    make_caches,
-    make_runs,
     outcome_effects,
-    plan_runs,
     plot_effects,
-    runs_at_once,
     study_lines,
     study_recipes,
 )
@@ -49,8 +44,8 @@ from celeba_nb.training import count_cores
 @pytest.mark.parametrize("room, jobs", [(0.5, 1), (3.9, 3), (100, 4)])
 def test_runs_fit_into_the_memory(room, jobs, monkeypatch):
     "As many runs at once as there is room for, but at least one; here four cores would do."
-    monkeypatch.setattr(rooms, "cpu_count", lambda: 4)
-    monkeypatch.setattr(rooms.psutil, "virtual_memory", lambda: SimpleNamespace(available=room * rooms._RUN_MEMORY))
+    monkeypatch.setattr(runs, "cpu_count", lambda: 4)
+    monkeypatch.setattr(runs.psutil, "virtual_memory", lambda: SimpleNamespace(available=room * runs.RUN_MEMORY))
     assert runs_at_once([Recipe(device="cpu", threads=1)] * 8) == jobs
 
 
@@ -75,7 +70,7 @@ def test_the_papers_numbers_are_drawn_where_there_are_some(study):
 
 def test_tables_have_no_row_numbers(study, monkeypatch):
     "Neither for people nor for programs."
-    monkeypatch.setattr(Study, "plot", lambda self, effects: rooms.plt.figure())
+    monkeypatch.setattr(Study, "plot", lambda self, effects: plt.figure())
     monkeypatch.setattr("celeba_nb.results.study_answers", lambda study: {})
     save_study(study, pd.DataFrame({"effect": ["flip"]}))
     firsts = [(study.folder / f"{name}.csv").read_text().split(",")[0].strip() for name in ("runs", "table")]
@@ -83,7 +78,7 @@ def test_tables_have_no_row_numbers(study, monkeypatch):
     assert (study.folder / "effects.csv").read_text() == "effect\nflip\n"
     assert format_table(study.table()).splitlines()[1].split()[:2] == ["LR", "0.001"]
     assert list(study.table()["paper_accuracy"]) == list(PAPER["test_accuracy"][:2])
-    assert list(study.table()) == [*pd.read_csv(rooms.Path(__file__).parents[1] / "nbs/results/study_table.csv")]
+    assert list(study.table()) == [*pd.read_csv(Path(__file__).parents[1] / "nbs/results/study_table.csv")]
 
 
 PARENT = """
@@ -214,9 +209,9 @@ def test_a_run_that_nobody_asked_for_is_refused(made, tmp_path):
     "As a worker with another version of the package could send it."
     run = made.runs[FLIPPED, 0]
     with pytest.raises(TrainingError, match="install the same version on all machines"):
-        rooms._receive(run, {}, tmp_path, weights=False)
+        runs._receive(run, {}, tmp_path, weights=False)
     assert not [*tmp_path.iterdir()]
-    rooms._receive(run, {run.id: run.recipe}, tmp_path, weights=False)
+    runs._receive(run, {run.id: run.recipe}, tmp_path, weights=False)
     assert [path.name for path in tmp_path.iterdir()] == [run.id]
 
 
@@ -316,11 +311,6 @@ def test_a_table_for_people(three):
     lines = format_table(three).splitlines()
     assert len(lines) == 1 + 2 and "82.00% (2.83)" in lines[1]
     assert "83.50%" in lines[1] and "0.5000" in lines[1] and "90.00% (–)" in lines[2] and " – " in lines[2]
-
-
-def test_percent():
-    assert format_percent(0.12345) == "12.35" and format_percent(1) == "100.00"
-    assert format_percent(0.0123, sign=True) == "+1.23" and format_percent(-0.0004, sign=True) == "-0.04"
 
 
 AMOUNTS = {"effect": "flip", "mean": 0.01, "low": 0.004, "high": 0.016, "p": 0.01, "p_holm": 0.0234, "wins": 7, "n": 8}

@@ -23,7 +23,7 @@ import torch
 from forked import Command, draw, kind_of, run, start_traced, strace_problem, traced_calls
 from joblib import Parallel, delayed
 
-from celeba_nb import study, training, workers
+from celeba_nb import runs, training, workers
 from celeba_nb.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from celeba_nb.core import TrainingError, WriteError, run_lock
 from celeba_nb.files import read_celeba
@@ -258,11 +258,11 @@ def test_two_at_once(place, undisturbed, figure):
 
 def test_a_killed_worker_is_told_in_one_line(tmp_path):
     with pytest.raises(TrainingError, match="was killed, perhaps because memory ran out") as caught:
-        with study._broken_workers(tmp_path):
+        with runs._broken_workers(tmp_path):
             Parallel(2)(delayed(os._exit)(1) for _ in range(2))
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
     for error, seen in ((type("KilledWorker", (Exception,), {}), TrainingError), (KeyError, KeyError)):  # the first is Dask's
-        with pytest.raises(seen), study._broken_workers(tmp_path):
+        with pytest.raises(seen), runs._broken_workers(tmp_path):
             raise error
 
 
@@ -528,7 +528,7 @@ def test_one_image_in_each_split(tmp_path):
     run = train(tiny(train_images=1), one, progress=False)
     assert run.predictions["test"].shape == (1, 40) and np.isfinite(list(run.metrics.values())).all()
     recipes = study_recipes(train_images=1, size=16, epochs=1, threads=1)
-    studied = study.Study(recipes, 2, tmp_path / "runs").run(one, progress=False)
+    studied = Study(recipes, 2, tmp_path / "runs").run(one, progress=False)
     assert set(studied.effects()["verdict"]) == {"too few seeds to tell"}
 
 

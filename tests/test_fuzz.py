@@ -92,7 +92,7 @@ def mutate(content, chance, others):
 
 
 VALUES = [None, True, False, 0, -1, 1, 2**31, 2**63, 10**400, 0.5, -0.0, 1e308, float("nan"), float("inf"), "", "auto",
-          "os.system", "celeba_nb.loop.bce", "celeba_nb.study.make_runs",
+          "os.system", "celeba_nb.loop.bce", "celeba_nb.runs.make_runs",
           [], {}, [[]], {"": 0}, "x" * 1000, [1e9] * 3, "\ud800", "../.."]
 
 

@@ -24,9 +24,10 @@ from celeba_nb.files import read_celeba
 from celeba_nb.recipe import Recipe, run_id
 from celeba_nb.record import FORMAT, array_shapes, record_digest
 from celeba_nb.run import Run, data_kind, is_free, load, load_wanted, save
+from celeba_nb.runs import find_runs
 from celeba_nb.sketch import make_sketch
 from celeba_nb.state import build_net
-from celeba_nb.study import Study, find_runs
+from celeba_nb.study import Study
 from celeba_nb.training import checkpoint_path, evaluate, reproduce, train
 from celeba_nb.workers import find_folder
 

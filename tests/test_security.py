@@ -218,7 +218,7 @@ def test_an_extension_type_in_parquet(faces, mark, tmp_path):
     {"model": "celeba_nb.experiments.study_command", "model_args": {"out": "elsewhere"}},
     {"model": "celeba_nb.sketch.make_sketch"},
     {"model": "celeba_nb"}, {"model": "celeba_nb..os"}, {"model": "celeba_nb.../os.system"},
-    {"loss": "celeba_nb.study.make_runs"},
+    {"loss": "celeba_nb.runs.make_runs"},
     {"model": "celeba_nb.few_labels.FlipTTA", "model_args": {"model": "os.system"}},
     {"model": "celeba_nb.few_labels.Ensemble", "model_args": {"model": "celeba_nb.few_labels.Ensemble",
                                                               "model_args": {"model": "subprocess.Popen"}}},

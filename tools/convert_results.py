@@ -17,7 +17,7 @@ from celeba_nb.few_labels import CURVE, INGREDIENTS
 from celeba_nb.files import read_celeba
 from celeba_nb.recipe import RECIPES, run_id
 from celeba_nb.results import ResultsTable
-from celeba_nb.study import plan_runs
+from celeba_nb.runs import plan_runs
 from tools.notebooks import ROOT
 
 RESULTS = ROOT / "nbs" / "results"

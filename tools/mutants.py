@@ -31,7 +31,7 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 TESTS = {"study": ["ablation", "results_table"], "results": ["results_table"], "run": ["records"], "record": ["records"],
          "checkpoint": ["records"], "training": ["records"], "images": ["data"], "formats": ["images"], "files": ["data"],
          "drawing": ["sketch"], "console": ["cli"], "options": ["cli"], "experiments": ["cli"], "tables": ["compare"],
-         "parquet": ["files"]}
+         "parquet": ["files"], "workers": ["ablation"], "runs": ["ablation"]}
 
 
 @dataclass

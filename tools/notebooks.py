@@ -27,7 +27,7 @@ FLOORS = [floor.split() for floor in (
     "core stats style exercises layers", "sources formats", "label_tables", "layouts parquet",
     "drawing files model metrics pretrained tables", "compare sketch images architectures recipe",
     "data augment imbalance device attribution detection record",
-    "state batches", "loop", "checkpoint run patches", "answers", "training", "workers", "study speed scale",
+    "state batches", "loop", "checkpoint run patches", "answers", "training", "workers", "runs", "study speed scale",
     "results benchmark audit", "few_labels explain photo limits export", "report console", "options", "experiments", "cli")]
 
 

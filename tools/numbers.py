@@ -20,9 +20,10 @@ from celeba_nb.few_labels import CURVE, fit_curve, power_law
 from celeba_nb.model import count_parameters
 from celeba_nb.recipe import RECIPES
 from celeba_nb.results import ResultsTable, paired_effects, read_answers
+from celeba_nb.runs import RUN_MEMORY
 from celeba_nb.speed import ratios
 from celeba_nb.stats import interval, order_share, pair_rows
-from celeba_nb.study import _RUN_MEMORY, MARGIN, PAPER, STUDY_METHODS, outcome_effects
+from celeba_nb.study import MARGIN, PAPER, STUDY_METHODS, outcome_effects
 from tools.notebooks import ROOT, name_of, notebooks, read, source
 
 RESULTS = ROOT / "nbs/results"
@@ -324,7 +325,7 @@ def cluster():
     yield page, f"The JPEGs take about {jpegs} GB"
     yield page, (f"One server with a gigabit line ({1000 * line:.0f} MB a second) sends {machines} copies in "
                  f"{WORDS[round(copying / 60)]} minutes")
-    yield page, f"{_RUN_MEMORY / 1e9:.1f} GB for each worker"
+    yield page, f"{RUN_MEMORY / 1e9:.1f} GB for each worker"
 
 
 CLAIMS = [study, placebo, evidence, few_labels, ingredients, speed, race, augment, architectures, explain, photo, imbalance,
