@@ -33,7 +33,7 @@ from .layers import evaluating
 from .loop import Callback, build_loss, fit
 from .metrics import metrics_table
 from .model import predict
-from .patches import PatchNet, fit_ridge
+from .patches import check_ridge, fit_ridge
 from .recipe import Recipe, keep_choices, own_modules, run_id
 from .run import Run, choose_rows, describe_machine, finish, is_free, load, load_wanted, resolve, save
 from .state import SINGLE_PROCESS, SingleProcess, State, compute_logits, new_state
@@ -120,8 +120,8 @@ def check_parts(
     recipe = state.recipe
     for name in filter(None, (recipe.loss, recipe.augment)):
         import_object(name)
-    if recipe.optimizer == "ridge" and not isinstance(state.net, PatchNet):
-        raise TrainingError(f"recipe: optimizer ridge trains only celeba_nb.patches.PatchNet, not {recipe.model}")
+    if recipe.optimizer == "ridge":
+        check_ridge(state)
     image = torch.zeros(1, 3, recipe.size, recipe.size, device=recipe.device)
     try:
         with _eagerly(recipe):

@@ -2,6 +2,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,17 @@ from celeba_nb.export import export_onnx
 from celeba_nb.images import ImageCache, normalize
 from celeba_nb.metrics import accuracy
 from celeba_nb.model import predict
-from celeba_nb.patches import STRENGTHS, PatchNet, cut_patches, leave_out, ridge, ridge_left_out, set_filters, whitening
+from celeba_nb.patches import (
+    STRENGTHS,
+    PatchNet,
+    check_ridge,
+    cut_patches,
+    leave_out,
+    ridge,
+    ridge_left_out,
+    set_filters,
+    whitening,
+)
 from celeba_nb.recipe import RECIPES
 from celeba_nb.report import write_report
 from celeba_nb.run import choose_rows, load
@@ -118,6 +129,16 @@ def test_other_networks_are_refused(labels):
         PatchNet(grid=5)
     with pytest.raises(TrainingError, match="can't be divided"):
         train(replace(RACE, model_args={"grid": 5}), labels, progress=False)
+
+
+@pytest.mark.parametrize(("weight_decay", "most"), [(1.0, "20,000"), (0.0, "4,000")])
+def test_more_images_than_fit_into_memory_are_refused(weight_decay, most):
+    recipe = replace(RACE, train_images=20_001, weight_decay=weight_decay)
+    state = SimpleNamespace(recipe=recipe, net=PatchNet())
+    with pytest.raises(TrainingError, match=f"20,001 training images are too many: ask for at most {most}"):
+        check_ridge(state)
+    state.recipe = replace(recipe, train_images=4000)
+    check_ridge(state)
 
 
 def test_a_run_in_closed_form_loads_no_compiler(small):
