@@ -32,7 +32,7 @@ const pictures = new ResizeObserver(entries => entries.forEach(({ target }) => {
   const factor = target.clientWidth > 0 ? target.getAttribute("width") / target.clientWidth : 0, smaller = factor > 1.1;
   smaller ? target.tabIndex = 0 : target.removeAttribute("tabindex");
   smaller ? target.setAttribute("role", "button") : target.removeAttribute("role");
-  target.parentElement.classList.toggle("shrunk", factor > 1.5);
+  target.parentElement?.classList.toggle("shrunk", factor > 1.5);
 }));
 addEventListener("DOMContentLoaded", () => {
   document.body.append(large);
