@@ -92,6 +92,8 @@ def shared_mark(
     mark = folder / f".{secrets.token_hex(8)}.shared"
     with writing(mark):
         folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob(".*.shared"):  # of a killed study; workers of one that still runs will send their runs back
+            old.unlink(missing_ok=True)
         mark.touch()
     try:
         yield mark

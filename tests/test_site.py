@@ -207,7 +207,8 @@ def window(browser, address):
         page.wrong = []
         page.on("console", lambda said: page.wrong.append(said.text) if said.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: page.wrong.append(str(error)))
-        page.on("requestfailed", lambda request: page.wrong.append(f"failed: {request.url}"))
+        page.on("requestfailed", lambda request: None if request.failure == "net::ERR_ABORTED"  # the page was left before
+                else page.wrong.append(f"failed: {request.url}"))
         page.on("request", lambda request: None if request.url.startswith((address, "data:"))
                 else page.wrong.append(f"asked elsewhere: {request.url}"))
         return page
