@@ -6,7 +6,7 @@ Docs: https://celeba-nb.github.io/celeba_nb/internals/benchmark.html.md"""
 
 # %% auto #0
 __all__ = ['BACKENDS', 'REPORTED', 'LEAST_DRAWS', 'MARGIN', 'LEVEL', 'backend_script', 'memory_mb', 'run_backend', 'bench',
-           'summarize', 'judge_race']
+           'summarize', 'not_worse_p', 'judge_race']
 
 # %% ../nbs/internals/benchmark.ipynb #imports
 import json
@@ -120,6 +120,14 @@ def summarize(
 LEAST_DRAWS, MARGIN, LEVEL = 16, 0.001, 0.01  # the rules of the race: draws, accuracy that may be lost, p-value
 
 
+def not_worse_p(
+    difference: pd.Series,  # accuracies minus those of the other way, a pair a draw
+) -> float:  # in [0, 1]: one-sided; 1 where one draw, or no spread, says nothing
+    "Test whether a mean accuracy is not more than MARGIN below that of the other way."
+    told = len(difference) > 1 and difference.std() > 0
+    return float(ttest_1samp(difference, -MARGIN, alternative="greater").pvalue) if told else 1.0
+
+
 def judge_race(
     found: pd.DataFrame,  # as returned by `bench`, with the way "race"
     peer: str,  # the other way
@@ -129,8 +137,7 @@ def judge_race(
     draws, logs = len(seconds), np.log(seconds[peer] / seconds["race"])
     difference = right["race"] - right[peer]
     half = t.ppf(0.975, draws - 1) * logs.std() / np.sqrt(draws) if draws > 1 else np.inf
-    p = ttest_1samp(difference, -MARGIN, alternative="greater").pvalue if draws > 1 and difference.std() > 0 else 1.0
-    low, high = np.exp(logs.mean() - half), np.exp(logs.mean() + half)
+    low, high, p = np.exp(logs.mean() - half), np.exp(logs.mean() + half), not_worse_p(difference)
     verdict = "too few draws to tell" if draws < LEAST_DRAWS else "not shown to be as accurate" if p >= LEVEL else \
         "not shown to be faster" if low <= 1 else "as accurate and faster"
     return {"verdict": verdict, "ratio": np.exp(logs.mean()), "ratio_low": low, "ratio_high": high, "draws": draws,

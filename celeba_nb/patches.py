@@ -133,7 +133,8 @@ def leave_out(
     lengths, directions = torch.linalg.eigh(gram / gram.diagonal().mean())
     errors = []
     for strength in strengths:
-        left = torch.eye(len(f), dtype=f.dtype) - directions * (lengths / (lengths + strength)) @ directions.T  # 1 - H
+        left = -directions * (lengths / (lengths + strength)) @ directions.T
+        left.diagonal().add_(1)  # 1 - H
         blocks = left[pairs[:, :, None], pairs[:, None]]  # (n, 2, 2)
         errors.append(torch.linalg.solve(blocks, (left @ y)[pairs]).square().mean((0, 1)))
     return torch.stack(errors)
@@ -145,7 +146,7 @@ def ridge_left_out(
 ) -> tuple[torch.Tensor, torch.Tensor]:  # weights (k, d) and biases (k,)
     "Solve ridge regression with the strength for each attribute that has the least leave-one-out error."
     best = leave_out(features, truth).argmin(0)
-    weights, biases = torch.zeros(truth.shape[1], features.shape[1]), torch.zeros(truth.shape[1])
+    weights, biases = features.new_zeros(truth.shape[1], features.shape[1]), features.new_zeros(truth.shape[1])
     for choice in best.unique().tolist():
         chosen = best == choice
         weights[chosen], biases[chosen] = ridge(features, truth[:, chosen], STRENGTHS[choice])
@@ -186,8 +187,8 @@ def fit_ridge(
     both = torch.cat([images, images.flip(-1)])
     with evaluating(net), autocast(recipe), torch.no_grad():
         features = torch.cat([net.features(x).float() for x in both.split(recipe.batch_size)])
-    weights, biases = ridge(features, truth.repeat(2, 1), recipe.weight_decay) if recipe.weight_decay else \
-        ridge_left_out(features, truth.repeat(2, 1))
+    twice, strength = truth.repeat(2, 1), recipe.weight_decay
+    weights, biases = ridge(features, twice, strength) if strength else ridge_left_out(features, twice)
     with torch.no_grad():
         net.head.weight.copy_(SCALE * weights)
         net.head.bias.copy_(SCALE * (biases - 0.5))
