@@ -33,10 +33,10 @@ def scaled(values, low, high, top=20, bottom=160):
     return [bottom - (bottom - top) * (value - low) / (high - low) for value in values]
 
 
-def flip_effects():
-    "What the flip does to the test accuracy, seed by seed, in points."
+def pairs(effect):
+    "What an effect of the study is worth, seed by seed, in points of test accuracy."
     runs = pd.read_csv(RESULTS / "study_runs.csv").pivot(index="seed", columns="method", values="test_accuracy")
-    return 100 * (runs[list(STUDY_METHODS)].to_numpy() @ EFFECTS["flip"])
+    return 100 * (runs[list(STUDY_METHODS)].to_numpy() @ EFFECTS[effect])
 
 
 def tour():
@@ -75,22 +75,21 @@ def heaps():
 
 def effects():
     "What two changes do, seed by seed."
-    runs = pd.read_csv(RESULTS / "study_runs.csv").pivot(index="seed", columns="method", values="test_accuracy")
     table = pd.read_csv(RESULTS / "study_effects.csv").query("outcome == 'test_accuracy'").set_index("effect")
     parts = [line([(126, 14), (126, 186)], GREY, 1.2)]
     for name, y, color, said in (("flip", 26, BLUE, "helps"), ("lower rate", 116, GREY, "the same")):
-        effect, each = table.loc[name], 100 * (runs[list(STUDY_METHODS)].to_numpy() @ EFFECTS[name])
+        effect = table.loc[name]
         ends = [126 + 210 * 100 * effect[end] for end in ("low", "high", "mean")]
         parts += [text(14, y, name, SIZE, "start", color), text(308, y, said, SIZE, "end", color)]
         parts += [f'<circle cx="{126 + 210 * d:.1f}" cy="{y + 18 + i % 3 * 8}" r="3.5" fill="{GREY}" fill-opacity="0.6"/>'
-                  for i, d in enumerate(each)]
+                  for i, d in enumerate(pairs(name))]
         parts += [line([(ends[0], y + 56), (ends[1], y + 56)], color, 5), dot(ends[2], y + 56, color, 7)]
     return HEIGHT, "Pair by pair, what two changes do to the accuracy: the flip helps, the lower rate changes little", parts
 
 
 def chance():
     "What chance alone would do."
-    real = flip_effects()[:8]
+    real = pairs("flip")[:8]
     counts, edges = np.histogram((np.array([*product([-1, 1], repeat=8)]) * real).mean(1), bins=21)
     parts, place = [axes()], 24 + 270 * (real.mean() - edges[0]) / (edges[-1] - edges[0])
     for count, x in zip(counts, np.linspace(26, 290, 22)):
