@@ -274,7 +274,8 @@ def _show_race(found, peer, json_file):
     result = judge_race(found, peer)
     for name, prefix in (("race", ""), (peer, "peer_")):
         say(f"{name}: {result[f'{prefix}seconds']:.1f} s, test accuracy {result[f'{prefix}accuracy']:.2%}")
-    say(f"{result['ratio']:.1f} times as fast ({result['ratio_low']:.1f} to {result['ratio_high']:.1f}), "
+    between = f" ({result['ratio_low']:.1f} to {result['ratio_high']:.1f})" if result["draws"] > 1 else ""
+    say(f"{result['ratio']:.1f} times as fast{between}, "
         f"{100 * result['difference']:+.2f} points (p = {result['p']:.2g} that more than 0.1 are lost), {result['draws']} draws: "
         f"{result['verdict']}")
     write_json(json_file, result | {"peer": peer, "runs": records(found), "machine": describe_machine()})

@@ -182,7 +182,11 @@ def fit_ridge(
     net, recipe = state.net, state.recipe
     run_callbacks(callbacks, "start", state)
     began = time.perf_counter()
-    images, truth = map(torch.cat, zip(*train_batches(0)))
+    parts = []
+    for part in train_batches(0):
+        parts.append(part)
+        run_callbacks(callbacks, "step", state)
+    images, truth = map(torch.cat, zip(*parts))
     set_filters(net, images, torch.Generator().manual_seed(recipe.seed))
     both = torch.cat([images, images.flip(-1)])
     with evaluating(net), autocast(recipe), torch.no_grad():

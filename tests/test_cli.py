@@ -643,7 +643,8 @@ def test_race_says_how_many_times_as_fast_and_whether_it_is_as_accurate(faces, m
     assert {"ratio", "ratio_low", "ratio_high", "accuracy", "peer_accuracy", "difference", "p", "verdict", "seconds",
             "peer_seconds"} <= found.keys() and len(found["runs"]) == 32
     done = call("race", "--root", faces, "--draws", 1, "--json", tmp_path / "one.json")
-    assert "too few draws to tell" in " ".join(done.stdout.split()) and read_strictly(tmp_path / "one.json")["ratio_high"] is None
+    assert "too few draws to tell" in " ".join(done.stdout.split()) and "10.0 times as fast, +1.00 points" in done.stdout
+    assert read_strictly(tmp_path / "one.json")["ratio_high"] is None
     assert call("race", "--root", faces, "--peers", "nobody").exit_code == 1
 
 

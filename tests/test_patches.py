@@ -11,6 +11,7 @@ import torch
 from celeba_nb.core import TrainingError
 from celeba_nb.export import export_onnx
 from celeba_nb.images import ImageCache, normalize
+from celeba_nb.loop import Callback
 from celeba_nb.metrics import accuracy
 from celeba_nb.model import predict
 from celeba_nb.patches import (
@@ -47,6 +48,22 @@ def test_a_record_answers_as_the_run_did_and_can_be_made_again(folder, labels):
     assert reproduce(run, labels, progress=False) == {}
     again = train(replace(RACE, seed=1), labels, progress=False)
     assert not torch.equal(again.weights["conv.weight"], run.weights["conv.weight"])
+
+
+def test_the_bar_moves_with_the_batches(labels):
+    class Counter(Callback):
+        "Counts the events of a run."
+        steps = epochs = 0
+
+        def on_step(self, state):
+            self.steps += 1
+
+        def on_epoch(self, state):
+            self.epochs += 1
+
+    counter = Counter()
+    train(replace(RACE, batch_size=10), labels, callbacks=(counter,), progress=False)
+    assert (counter.steps, counter.epochs) == (3, 1)
 
 
 def test_the_linear_layer_is_the_best_one_for_both_orientations(labels):
