@@ -14,8 +14,10 @@ import secrets
 import threading
 import time
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock
 
 from .core import DataError, give_back_memory, keep_memory, run_lock, writing
 from .files import Labels
@@ -84,20 +86,30 @@ def find_folder(
     return next((folder / name for name in ids if not is_free(folder / name)), folder / ids[0])
 
 # %% ../nbs/internals/workers.ipynb #shared-mark
+def _sweep_marks(folder):
+    "Remove the marks of studies that were killed: nobody holds their locks."
+    for old in folder.glob(".*.shared"):
+        with suppress(OSError, NotImplementedError), FileLock(old, timeout=0):
+            old.unlink(missing_ok=True)
+
+
 @contextmanager
 def shared_mark(
     folder: Path,  # of the runs; created if necessary
 ):  # yields the path of the file; WriteError if it can't be written
-    "Keep a hidden file in the study's folder: a worker that sees it shares this disk."
+    "Keep a hidden file in the study's folder, locked: a worker that sees it shares this disk."
     mark = folder / f".{secrets.token_hex(8)}.shared"
+    lock = FileLock(mark)
     with writing(mark):
         folder.mkdir(parents=True, exist_ok=True)
-        for old in folder.glob(".*.shared"):  # of a killed study; workers of one that still runs will send their runs back
-            old.unlink(missing_ok=True)
+        _sweep_marks(folder)
         mark.touch()
+        with suppress(OSError, NotImplementedError):  # a disk without locks: then nobody sweeps
+            lock.acquire()
     try:
         yield mark
     finally:
+        lock.release()
         mark.unlink(missing_ok=True)
 
 # %% ../nbs/internals/workers.ipynb #7cb9d2a3

@@ -218,9 +218,18 @@ def test_a_run_that_nobody_asked_for_is_refused(made, tmp_path):
 def test_a_study_marks_its_folder_while_it_runs(tmp_path):
     with workers.shared_mark(tmp_path / "new" / "study") as mark:
         assert [*mark.parent.iterdir()] == [mark] and mark.name.startswith(".")
-        with workers.shared_mark(mark.parent) as other:
-            assert other != mark
-    assert not mark.exists() and not other.exists()
+    assert not mark.exists()
+
+
+def test_a_study_removes_only_marks_of_killed_ones(tmp_path):
+    "A worker that doesn't find its study's mark would make runs that another study is making."
+    killed = tmp_path / ".killed.shared"
+    killed.touch()
+    with workers.shared_mark(tmp_path) as mark:
+        assert not killed.exists()
+        with workers.shared_mark(tmp_path) as other:
+            assert {*tmp_path.iterdir()} == {mark, other}
+        assert mark.exists() and not other.exists()
 
 
 def test_how_many_runs_at_once(plan):

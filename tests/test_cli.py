@@ -84,13 +84,14 @@ def cpu_seconds(code, *arguments):
     (["train", "--epochs", "5", "--cycles", "2"], 1, "multiple of cycles"), (["train", "--recipe", "best"], 1, "best-1k"),
     (["train", "--model", "mylab.Tiny"], 1, "--allow mylab"), (["study", "--seeds", "0"], 2, "'--seeds'")])
 def test_it_answers_at_once(arguments, code, said):
-    "In under a second of CPU time, and at most five times what the library takes to be imported: the least of some, in turns."
-    turns = [(cpu_seconds(APP, *arguments), cpu_seconds("import typer")[0]) for _ in range(3)]
-    done = turns[0][0][1]
-    assert done.returncode == code and said in done.stdout + done.stderr, done.stderr
-    assert "Traceback" not in done.stderr
-    seconds, library = min(turn[0][0] for turn in turns), min(turn[1] for turn in turns)
-    assert seconds < 5 * library and seconds < 1, f"{seconds:.2f} s, typer {library:.2f} s"
+    "In under a second of CPU time, and at most five times what the library takes to be imported, in one of three turns."
+    for _ in range(3):
+        (seconds, done), (library, _) = cpu_seconds(APP, *arguments), cpu_seconds("import typer")
+        assert done.returncode == code and said in done.stdout + done.stderr, done.stderr
+        assert "Traceback" not in done.stderr
+        if seconds < min(1, 5 * library):
+            return
+    raise AssertionError(f"{seconds:.2f} s, typer {library:.2f} s")
 
 
 # Options.
