@@ -75,6 +75,7 @@ def study():
                          f"| {verdict} |")
     values = runs.pivot(index="method", columns="seed", values="test_accuracy").loc[list(STUDY_METHODS)].to_numpy()
     share, one, two = 100 * order_share(values), *np.triu_indices(values.shape[1], 1)
+    yield "README", f"two runs at a time, {runs['seconds'].mean():.0f} seconds a run on average"
     yield "README", (f"appears in {share:.1f} of 100 ways to pick one run each (four equal methods would give it in "
                      f"{100 / 24:.1f})")
     yield "05_ablation", (f"one run each gives the study's order in {share:.1f} of 100 ways to pick; four equal methods would "
