@@ -25,7 +25,7 @@ from .answers import answer_metrics, training_truth
 from .batches import EVAL_BATCH_SIZE, make_batches, sampling_weights
 from .checkpoint import LARGEST_CHECKPOINT, Checkpoint, begun_choices, load_checkpoint
 from .core import DamagedError, TrainingError, check_file, check_folder, import_object, progress_bar, run_lock
-from .data import Batches, draw_rows
+from .data import Batches, draw_rows, keep_on_card
 from .device import MEMORY_FORMATS, autocast, is_here
 from .files import Labels
 from .images import ImageCache
@@ -255,7 +255,7 @@ def train(
             weights = sampling_weights(recipe, truth)
     cache = cache or ImageCache(labels, recipe.size, rows=np.concatenate(list(rows.values())),
                                 progress=progress and process.writes)
-    train_batches, batches = make_batches(recipe, cache, rows, weights)
+    train_batches, batches = make_batches(recipe, keep_on_card(cache, recipe.device), rows, weights)
     state.unlabeled, state.process = batches.get("unlabeled"), process
     solved = recipe.optimizer == "ridge"  # in one go: nothing to resume
     checkpoint = None if folder is None or solved else Checkpoint(checkpoint_path(folder), name, every)

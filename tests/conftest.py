@@ -21,8 +21,8 @@ from no_network.sitecustomize import close_the_network
 from tools.notebooks import PACKAGE, ROOT, run
 
 NO_NETWORK = str(ROOT / "tests" / "no_network")
-LONG = ["test_lab", "test_notebooks", "test_site", "test_faults", "test_data", "test_images", "test_fuzz", "test_scale", "test_photo",
-        "test_study", "test_report"]  # these begin first
+LONG = ["test_lab", "test_notebooks", "test_site", "test_faults", "test_data", "test_images", "test_fuzz", "test_scale",
+        "test_photo", "test_study", "test_report"]  # these begin first
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from celeba_nb import data
 from celeba_nb.augment import random_flip
 from celeba_nb.cli import app
-from celeba_nb.data import Batches, clear_cache, download_celeba, draw_rows, find_root, list_cache
+from celeba_nb.data import Batches, DeviceImages, clear_cache, download_celeba, draw_rows, find_root, keep_on_card, list_cache
 from celeba_nb.files import read_celeba
 from celeba_nb.images import ImageCache, denormalize, normalize
 from celeba_nb.sketch import make_sketch
@@ -137,9 +137,26 @@ def test_ahead_stops_and_fails_as_usual(cache, monkeypatch):
     assert len(got) == 2 and threading.active_count() == threads
 
 
+def test_images_that_fit_are_kept_on_the_card(cache, monkeypatch):
+    "The card is the CPU here: what is chosen, and that a cut there gives the same bytes."
+    assert keep_on_card(cache, "cpu") is cache
+    monkeypatch.setattr(data, "DeviceImages", lambda cache, device: DeviceImages(cache, "cpu"))
+    for free, kept in ((2 * len(cache) * 3 * 16**2, True), (2 * len(cache) * 3 * 16**2 - 1, False)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10 * free))
+        assert isinstance(keep_on_card(cache, "cuda:1"), DeviceImages) is kept
+    rows = [49, 0, 7, 7]
+    assert torch.equal(DeviceImages(cache, "cpu", chunk=7)[rows], cache[rows])
+    for wrong in (50, -1):
+        assert "not among the 50" in refused(DeviceImages(cache, "cpu").__getitem__, [wrong])
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a graphics card")
 def test_on_a_card(cache):
+    kept = keep_on_card(cache, "cuda")
+    assert kept.images.is_cuda
     there = [(x.cpu(), y.cpu()) for x, y in Batches(cache, range(30), 4, random_flip, generator(), device="cuda")]
+    assert equal(there, Batches(cache, range(30), 4, random_flip, generator()))
+    there = [(x.cpu(), y.cpu()) for x, y in Batches(kept, range(30), 4, random_flip, generator(), device="cuda")]
     assert equal(there, Batches(cache, range(30), 4, random_flip, generator()))
 
 

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from celeba_nb import training
 from celeba_nb.batches import make_batches
 from celeba_nb.core import TrainingError
+from celeba_nb.data import DeviceImages
 from celeba_nb.device import best_device
 from celeba_nb.files import read_celeba
 from celeba_nb.images import ImageCache
@@ -76,6 +78,13 @@ def test_nothing_is_left_open(labels):
 def test_the_same_bits(labels, whole):
     assert differences(whole, train(SMALL, labels, progress=False)) == {}
     assert any(key.startswith("weights") for key in differences(whole, train(replace(SMALL, seed=1), labels, progress=False)))
+
+
+def test_images_on_a_device_give_the_same_bits(labels, whole, monkeypatch):
+    "As on a graphics card with room for them; the device is the CPU here."
+    asked = []
+    monkeypatch.setattr(training, "keep_on_card", lambda cache, device: asked.append(device) or DeviceImages(cache, device))
+    assert differences(whole, train(SMALL, labels, progress=False)) == {} and asked == ["cpu"]
 
 
 def test_validating_less_often_changes_nothing(labels):
