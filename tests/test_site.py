@@ -382,6 +382,12 @@ def test_a_dense_picture_on_a_phone_says_how_to_enlarge_it_and_a_row_of_pictures
     page = visit("nbs/01_data.html", viewport=PHONE, has_touch=True, is_mobile=True)
     dense = page.locator(".cell_output.shrunk").first
     assert "enlarge" in dense.evaluate("box => getComputedStyle(box, '::after').content")
+    assert page.locator("#large img").count() == 0
+    dense.locator("img").tap()  # at the width that it has on a desk, where it has two pixels for each of the page's
+    size = "image => [image.naturalWidth, image.clientWidth - 2 * parseFloat(getComputedStyle(image).padding)]"
+    pixels, shown = page.locator("#large img").evaluate(size)
+    assert pixels > 1200 and abs(shown - pixels / 2) <= 1
+    page.keyboard.press("Escape")
     row = page.locator(".cell_output img.wide").first
     row.scroll_into_view_if_needed()
     assert row.evaluate("image => image.clientWidth > image.parentElement.clientWidth + 100")
