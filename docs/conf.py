@@ -47,6 +47,7 @@ html_domain_indices = False
 html_copy_source = False
 html_show_sphinx = False
 html_math_renderer = "mathml"
+html_scaled_image_link = False  # site.js opens a picture at its own size
 html_theme_options = {"source_view_link": f"{repository}/{{filename}}"}
 add_module_names = False
 autodoc_default_options = {"undoc-members": True, "member-order": "bysource", "no-value": True}
@@ -93,16 +94,14 @@ def described(context, doctree):
 
 
 def with_sizes(body, images, folder):
-    """A page whose pictures say how large they are, so that nothing moves when one arrives. One of 200 dots an inch has two
-    pixels for each of the page's."""
+    "A page whose pictures say how large they are, so that nothing moves when one arrives."
     files = {name: Path(folder, path) for path, name in images.items()}
 
     def size(found):
         file = files[found[1]]
         if file.suffix != ".svg":
             with Image.open(file) as image:
-                dots = max(1, round(image.info.get("dpi", [0])[0]) // 100)
-                return found[0] + f' width="{image.width // dots}" height="{image.height // dots}"'
+                return found[0] + ' width="{}" height="{}"'.format(*image.size)
         drawn = re.search(r' width="\d+" height="\d+"', file.read_text(encoding="utf-8"))  # ours; matplotlib's has points
         return found[0] + (drawn[0] if drawn else "")
 

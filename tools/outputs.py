@@ -73,7 +73,7 @@ def smaller(png):
         small = Image.fromarray(index.reshape(levels.shape[:2]).astype(np.uint8))
         small.putpalette(colors.tobytes(), "RGBA")
     file = io.BytesIO()
-    small.save(file, "PNG", optimize=True, dpi=image.info.get("dpi"))
+    small.save(file, "PNG", optimize=True)
     return base64.b64encode(file.getvalue()).decode()
 
 
