@@ -57,7 +57,7 @@ def _show_study(study):
     from celeba_nb.study import format_table, study_lines
 
     table, effects = study.table(), study.effects()
-    say(f"\n{format_table(table)}")
+    say(f"\n{format_table(table).reset_index().to_string(index=False)}")
     say_verdicts([*study_lines(effects), ("", "")])
     for path in save_study(study, effects):
         say(f"Written: {path}")

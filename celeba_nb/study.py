@@ -182,12 +182,12 @@ def pairs(
 # %% ../nbs/internals/study.ipynb #b5cc5616
 def format_table(
     table: pd.DataFrame,  # as returned by `Study.table`
-) -> str:
-    "Format the table of methods as text, with accuracies in percent, in 80 columns."
+) -> pd.DataFrame:  # of texts, a row a method
+    "Format the table of methods for people, with accuracies in percent."
     def percent(column):
         return table[column].map(lambda value: "–" if np.isnan(value) else f"{value:.2%}")
 
-    shown = pd.DataFrame({
+    return pd.DataFrame({
         "method": table["method"].str.replace("random horizontal ", ""),
         "n": table["n"],
         "accuracy (sd)": percent("test_accuracy") + " (" + percent("test_accuracy_sd").str.removesuffix("%") + ")",
@@ -195,8 +195,7 @@ def format_table(
         "mirrored": percent("test_mirrored_accuracy"),
         "valid loss": table["valid_loss"].map("{:.4f}".format),
         "train loss": table["train_loss"].map("{:.4f}".format),
-    })
-    return shown.to_string(index=False)
+    }).set_index("method")
 
 # %% ../nbs/internals/study.ipynb #711dc0ac
 def _unit(outcome):
@@ -206,12 +205,10 @@ def _unit(outcome):
 
 def format_effects(
     effects: pd.DataFrame,  # as returned by `Study.effects`
-) -> str:
-    "Format effects and verdicts as one table of text, with accuracies in points and losses in nats."
-    tables = [effect_table(effects.iloc[[i]], _unit(outcome)).assign(outcome=outcome.replace("_", " "))
-              for i, outcome in enumerate(effects["outcome"])]
-    shown = pd.concat(tables)
-    return shown[["outcome", *shown.columns.drop("outcome")]].to_string(index=False)
+) -> pd.DataFrame:  # of texts, a row an outcome and effect
+    "Format effects and verdicts for people, with accuracies in points and losses in nats."
+    return pd.concat({outcome.replace("_", " "): effect_table(rows, _unit(outcome)).set_index("effect")
+                      for outcome, rows in effects.groupby("outcome", sort=False)}, names=["outcome"])
 
 
 def study_lines(

@@ -47,6 +47,7 @@ html_domain_indices = False
 html_copy_source = False
 html_show_sphinx = False
 html_math_renderer = "mathml"
+html_scaled_image_link = False  # site.js opens a picture at its own size
 html_theme_options = {"source_view_link": f"{repository}/{{filename}}"}
 add_module_names = False
 autodoc_default_options = {"undoc-members": True, "member-order": "bysource", "no-value": True}

@@ -76,7 +76,7 @@ def test_tables_have_no_row_numbers(study, monkeypatch):
     firsts = [(study.folder / f"{name}.csv").read_text().split(",")[0].strip() for name in ("runs", "table")]
     assert firsts == ["method", "method"]
     assert (study.folder / "effects.csv").read_text() == "effect\nflip\n"
-    assert format_table(study.table()).splitlines()[1].split()[:2] == ["LR", "0.001"]
+    assert format_table(study.table()).index[0] == "LR 0.001"
     assert list(study.table()["paper_accuracy"]) == list(PAPER["test_accuracy"][:2])
     assert list(study.table()) == [*pd.read_csv(Path(__file__).parents[1] / "nbs/results/study_table.csv")]
 
@@ -317,9 +317,9 @@ def test_a_table_of_methods(three):
 
 
 def test_a_table_for_people(three):
-    lines = format_table(three).splitlines()
-    assert len(lines) == 1 + 2 and "82.00% (2.83)" in lines[1]
-    assert "83.50%" in lines[1] and "0.5000" in lines[1] and "90.00% (–)" in lines[2] and " – " in lines[2]
+    shown = format_table(three)
+    assert list(shown["accuracy (sd)"]) == ["82.00% (2.83)", "90.00% (–)"] and list(shown["the study's"]) == ["83.50%", "–"]
+    assert shown["valid loss"].iloc[0] == "0.5000"
 
 
 AMOUNTS = {"effect": "flip", "mean": 0.01, "low": 0.004, "high": 0.016, "p": 0.01, "p_holm": 0.0234, "wins": 7, "n": 8}
@@ -329,17 +329,18 @@ ROWS = pd.DataFrame([
 
 
 def test_effects_for_people():
-    _, as_accuracy, as_loss, alone = (" ".join(line.split()) for line in format_effects(ROWS).splitlines())
-    assert as_accuracy == "test accuracy flip +1.00 +0.40 to +1.60 0.0234 7 of 8 helps"
-    assert as_loss == "valid loss flip +0.0100 +0.0040 to +0.0160 0.0234 7 of 8 hurts"
-    assert alone == "test accuracy flip +1.00 – 0.0234 7 of 1 none"
+    as_accuracy, alone, as_loss = format_effects(ROWS).reset_index().to_numpy().tolist()
+    assert as_accuracy == ["test accuracy", "flip", "+1.00", "+0.40 to +1.60", "0.0234", "7 of 8", "helps"]
+    assert alone == ["test accuracy", "flip", "+1.00", "–", "0.0234", "7 of 1", "none"]
+    assert as_loss == ["valid loss", "flip", "+0.0100", "+0.0040 to +0.0160", "0.0234", "7 of 8", "hurts"]
 
 
 def test_the_published_tables_fit_a_terminal():
     "A block for each outcome, a line for each effect, its verdict last."
     effects, table = (pd.read_csv(RESULTS / f"study_{name}.csv") for name in ("effects", "table"))
     lines = ["".join(line) for line in study_lines(effects)]
-    assert max(map(len, [*lines, *format_table(table).splitlines()])) <= 80
+    rows = format_table(table).reset_index().to_string(index=False).splitlines()
+    assert max(map(len, [*lines, *rows])) <= 80 and rows[1].lstrip().startswith("LR 0.001 ")
     blocks = "\n".join(lines).strip().split("\n\n")
     assert [block.partition("\n")[0] for block in blocks] == [
         "test accuracy, points (higher is better)", "valid loss, nats (lower is better)", "train loss, nats (lower is better)",
@@ -371,7 +372,7 @@ def test_effects_and_files_of_a_study(made):
     assert all(path.parent == made.folder for path in paths) and paths[4].read_bytes()[1:4] == b"PNG"
     runs, table, kept = (pd.read_csv(path) for path in paths[:3])
     assert np.allclose(runs[list(OUTCOMES)], made.metrics()[list(OUTCOMES)]) and runs["run"].nunique() == 8
-    assert format_table(table) == format_table(made.table()) and format_effects(kept) == format_effects(effects)
+    assert format_table(table).equals(format_table(made.table())) and format_effects(kept).equals(format_effects(effects))
     pd.testing.assert_frame_equal(outcome_effects(read_answers(paths[3])), effects)
     for outcome, pairs in zip(OUTCOMES, map(made.pairs, OUTCOMES)):
         assert np.allclose([each.mean() for each in pairs.values()], effects.loc[effects["outcome"] == outcome, "mean"])

@@ -468,12 +468,12 @@ def test_a_study_on_sketch_faces_says_so(capsys):
 
 def test_a_study_shows_its_tables_and_files(monkeypatch, capsys):
     "And its JSON keeps the effects on the accuracy apart from the others."
-    monkeypatch.setattr(study, "format_table", lambda table: f"{len(table)} methods")
+    monkeypatch.setattr(study, "format_table", lambda table: pd.DataFrame({"n": [len(table)]}, pd.Index(["A"], name="method")))
     monkeypatch.setattr(study, "study_lines", lambda effects: [(f"{len(effects)} effects: ", "helps")])
     monkeypatch.setattr(results, "save_study", lambda study, effects: ["runs.csv"])
     effects = pd.DataFrame({"outcome": ["test_accuracy", "valid_loss"], "mean": [0.5, 0.25]})
     found = experiments._show_study(SimpleNamespace(table=lambda: effects, effects=lambda: effects))
-    assert capsys.readouterr().out.split("\n") == ["", "2 methods", "2 effects: helps", "", "Written: runs.csv", ""]
+    assert capsys.readouterr().out.split("\n") == ["", "method  n", "     A  2", "2 effects: helps", "", "Written: runs.csv", ""]
     assert found["effects"] == [{"mean": 0.5}] and found["effects_other"] == [{"outcome": "valid_loss", "mean": 0.25}]
 
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tools.drawings import DRAWINGS, FOLDER, result, svg, write_drawings
 from tools.figures import public_definitions, undocumented
@@ -108,13 +109,15 @@ def test_outputs_were_made_by_make_outputs(name):
 
 
 @on_notebooks
-def test_pictures_are_png_or_svg(name):
-    "JPEGs in outputs would be the images themselves."
+def test_pictures_are_sharp_png_or_svg(name):
+    "JPEGs in outputs would be the images themselves. A plot has two pixels for each of the page's, if `use_style` was called."
     for _, out in outputs(name):
         for kind, data in out.get("data", {}).items():
             assert not kind.startswith("image/") or kind in ("image/png", "image/svg+xml"), kind
             if kind == "image/png":
-                assert base64.b64decode("".join(data))[:4] == b"\x89PNG"
+                picture = Image.open(io.BytesIO(base64.b64decode("".join(data))))
+                assert picture.format == "PNG"
+                assert out["metadata"].get("image/png") == {"width": picture.width // 2, "height": picture.height // 2}
 
 
 def code_of(path):

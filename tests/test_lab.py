@@ -166,7 +166,8 @@ def test_notebook_in_jupyterlab(name, lab, page, tmp_path):
 
     shown = page.locator(".jp-OutputArea-output img")
     assert shown.count() == holds(cells, "image/png"), "each plot is a picture in the page"
-    assert all(shown.evaluate_all("images => images.map(i => i.complete && i.naturalWidth > 50)"))
+    sharp = "images => images.map(i => i.complete && i.naturalWidth > Math.max(50, 1.9 * (i.getAttribute('width') || 999)))"
+    assert all(shown.evaluate_all(sharp)), "each has two pixels for each of the page's"
 
     bars = page.locator(".jp-OutputArea-output .widget-hprogress .progress-bar")
     others = sum(holds(cells, WIDGET, kind) for kind in ("FileUpload(", "Output("))

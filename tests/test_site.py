@@ -137,6 +137,22 @@ def test_a_module_has_a_line_for_each_name_and_the_parameters_folded(site):
     assert "<code" in folded and "returns" in folded and "-&gt;" not in folded
 
 
+@pytest.mark.parametrize("name", API)
+def test_no_page_shows_a_memory_address_or_only_the_type_of_a_constant(name, site):
+    text = re.sub(r"<[^>]+>", "", (site / name).read_text(encoding="utf-8"))
+    assert not re.findall(r".*(?:0x7f| at 0x).*", text) and not re.findall(r"^An? \w+\.$", text, re.M)
+
+
+def test_a_constant_has_its_comment_and_its_value_or_source(site):
+    text = re.sub(r"<[^>]+>", "", (site / "api" / "audit.html").read_text(encoding="utf-8"))
+    assert text.count("In a group; with fewer, no gap is given.\n") == 2  # in the list of names, and below the name
+    assert re.search(r"MIN_CASES.*\nIn a group;.*\n10\n", text)
+    text = re.sub(r"<[^>]+>", "", (site / "api" / "options.html").read_text(encoding="utf-8"))
+    assert "The folder to write." in text and "alias of" not in text
+    text = re.sub(r"<[^>]+>", "", (site / "api" / "study.html").read_text(encoding="utf-8"))
+    assert re.search(r"Source of PAPER\s*PAPER = pd.DataFrame", text)
+
+
 def test_a_named_tuple_has_its_fields(site):
     text = (site / "api" / "layers.html").read_text(encoding="utf-8")
     after = text[text.index('id="celeba_nb.layers.ReceptiveField"') :].split("Source of")[0]
@@ -150,7 +166,7 @@ def test_parameters_are_explained_and_the_source_is_that_of_the_name(module, sit
     folds = re.findall(r"<summary>Source of ([\w.]+)</summary>(.*?)</details>", text, re.S)
     for name, shown in folds:
         code = re.sub(r"<[^>]+>", "", shown)
-        assert re.search(rf"^ *(async )?(def|class) {name.split('.')[-1]}\b", code, re.M), name
+        assert re.search(rf"^ *(async )?(def|class) {name.split('.')[-1]}\b|^{name} = ", code, re.M), name
     defined = {name for name in modules[module].__all__ if not name.startswith("_")
                and (inspect.isclass(value := getattr(modules[module], name)) or inspect.isfunction(value))}
     assert defined <= {name for name, _ in folds}
@@ -382,6 +398,12 @@ def test_a_dense_picture_on_a_phone_says_how_to_enlarge_it_and_a_row_of_pictures
     page = visit("nbs/01_data.html", viewport=PHONE, has_touch=True, is_mobile=True)
     dense = page.locator(".cell_output.shrunk").first
     assert "enlarge" in dense.evaluate("box => getComputedStyle(box, '::after').content")
+    assert page.locator("#large img").count() == 0
+    dense.locator("img").tap()  # at the width that it has on a desk, where it has two pixels for each of the page's
+    size = "image => [image.naturalWidth, image.clientWidth - 2 * parseFloat(getComputedStyle(image).padding)]"
+    pixels, shown = page.locator("#large img").evaluate(size)
+    assert pixels > 1200 and abs(shown - pixels / 2) <= 1
+    page.keyboard.press("Escape")
     row = page.locator(".cell_output img.wide").first
     row.scroll_into_view_if_needed()
     assert row.evaluate("image => image.clientWidth > image.parentElement.clientWidth + 100")

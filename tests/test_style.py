@@ -1,8 +1,16 @@
-"Ctrl-C while a picture is drawn: it waits for the picture, and is not lost."
+"Ctrl-C while a picture is drawn: it waits for the picture, and is not lost. In notebooks pictures are sharp."
+import base64
+import io
 import subprocess
 import sys
 
+import nbformat
+import numpy as np
+from nbclient import NotebookClient
+from PIL import Image
+
 from tools.notebooks import ROOT
+from tools.outputs import tidy
 
 DRAW = """
 import signal
@@ -22,3 +30,28 @@ except KeyboardInterrupt:
 def test_ctrl_c_waits_for_the_drawing():
     done = subprocess.run([sys.executable, "-c", DRAW], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.stdout == "after the drawing True\n", done.stderr
+
+PLOT = """
+from celeba_nb.style import use_style
+import matplotlib.pyplot as plt
+use_style()
+plt.subplots(figsize=(3, 2))[1].plot([1, 2])
+plt.show()
+"""
+
+
+def test_a_notebook_has_sharp_plots_and_keeps_them_small():
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(PLOT)])
+    NotebookClient(nb, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}).execute()
+    out = nb.cells[0].outputs[-1]
+    drawn, kept = out["data"]["image/png"], tidy(out)["data"]["image/png"]
+    pictures = [np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("RGBA"), int) for png in (drawn, kept)]
+    height, width, _ = pictures[0].shape
+    assert out["metadata"]["image/png"] == {"width": width // 2, "height": height // 2} and width > 500
+    assert np.abs(pictures[0] - pictures[1]).max() <= 2 and len(kept) < 0.7 * len(drawn)
+
+
+def test_outside_a_notebook_the_style_needs_no_ipython():
+    code = "import sys; from celeba_nb.style import use_style; use_style(); print('IPython' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "False\n", done.stderr

@@ -3,12 +3,14 @@
 A docment is the comment beside a parameter. Here the parameters with their docments become a folded table below what autodoc
 shows of a name, and the source follows, folded.
 """
+import ast
 import functools
 import importlib
 import inspect
 import re
 import textwrap
 from dataclasses import field, is_dataclass, make_dataclass
+from itertools import takewhile
 
 from docutils import nodes
 from sphinx import addnodes
@@ -94,6 +96,42 @@ def show_signature(app, what, name, thing, options, given, returned):
     return (signature(function_of(thing)), None) if what in ("class", "function", "method") else None
 
 
+def comment(node, lines):
+    "What the source says of an assignment: beside its value, or above it."
+    beside = [line.partition("  # ")[2] for line in (lines[node.end_lineno - 1], lines[node.lineno - 1])]
+    above = [*takewhile(lambda line: re.match("# (?!%)", line), reversed(lines[: node.lineno - 1]))]
+    words = [*beside, " ".join(line.removeprefix("# ") for line in reversed(above))]
+    return next((each for each in words if each and each != "fmt: skip"), "")
+
+
+@functools.cache
+def constants(module):
+    "A module's constants: name -> the comment in the source, or an option's help; the value, as in the source."
+    text, found = source_of(module), {}
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.Assign):
+            target, value = node.targets[0], node.value
+            several = isinstance(target, ast.Tuple)
+            for name, part in zip(target.elts if several else [target], value.elts if several else [value]):
+                name = ast.unparse(name)
+                helps = [getattr(part, "help", "") for part in getattr(getattr(module, name, None), "__metadata__", [])]
+                found[name] = comment(node, text.splitlines()) or "".join(helps), ast.get_source_segment(text, part)
+    return found
+
+
+def show_constant(module, name, indent=""):
+    "What a constant is, and its value; a long one is folded, and of one without a comment its beginning is shown."
+    words, value = constants(module)[name]
+    short = re.sub(r"\. .*", " …", textwrap.shorten(value, LONGEST, placeholder=" …"))  # autosummary would cut after a sentence
+    short = f"``{short}``"
+    lines = [rst(words[0].upper() + words[1:].rstrip(".")) + "." if words else short, ""]
+    if len(value) > LONGEST:
+        lines += fold(f"Source of {name}", [".. code-block:: python", "", textwrap.indent(f"{name} = {value}", "   ")])
+    elif words:
+        lines += [short, ""]
+    return textwrap.indent("\n".join(lines), indent).splitlines()
+
+
 def show_module(name):
     "The module's first line, its notebook, its names with a line each, and the constants, which autodoc leaves out."
     module = importlib.import_module(name)
@@ -101,7 +139,8 @@ def show_module(name):
     public = [name for name in module.__all__ if not name.startswith("_")]
     data = [name for name in public if not (inspect.isclass(value := getattr(module, name)) or inspect.isroutine(value))]
     return [rst(module.__doc__.splitlines()[0]), "", f"Built and tested in :doc:`/nbs/{page}`.", "", ".. autosummary::", "",
-            *(f"   {name}" for name in public), "", *(f".. autodata:: {name}" for name in data)]
+            *(f"   {name}" for name in public), "",
+            *(line for name in data for line in (f".. py:data:: {name}", "", *show_constant(module, name, "   ")))]
 
 
 def show(app, what, name, thing, options, lines):
@@ -110,8 +149,8 @@ def show(app, what, name, thing, options, lines):
     if what == "module":
         lines[:] = show_module(name)
     elif what in ("data", "attribute"):
-        value = repr(thing)
-        lines[:] = [f"``{value}``" if len(value) <= LONGEST else f"A {type(thing).__name__}."]
+        package, module, constant = name.split(".")
+        lines[:] = show_constant(importlib.import_module(f"{package}.{module}"), constant)[:1]
     elif what != "property":
         function = thing if inspect.isclass(thing) else function_of(thing)
         known = parameters(function) if what != "exception" else {}

@@ -85,21 +85,19 @@ def alternative(text, prose, section):
 
 
 def picture_of(cell):
-    "The PNG file that a cell has drawn, if any."
+    "The picture that a cell has drawn, if any."
     found = [output["data"]["image/png"] for output in cell["outputs"] if "image/png" in output.get("data", {})]
-    return base64.b64decode("".join(found[0])) if found else None
+    return Image.open(io.BytesIO(base64.b64decode("".join(found[0])))).convert("RGBA") if found else None
 
 
 def is_plot(picture):
     "Is a picture lines and words on a clear ground? Then a dark page may show it brighter. Faces stay as they are."
-    with Image.open(io.BytesIO(picture)) as image:
-        return image.mode == "RGBA" and (np.asarray(image.getchannel("A")) > 0).mean() < 0.4
+    return (np.asarray(picture.getchannel("A")) > 0).mean() < 0.4
 
 
 def is_wide(picture):
     "Is a picture a row, which would be a strip on a phone?"
-    with Image.open(io.BytesIO(picture)) as image:
-        return image.width > 3 * image.height
+    return picture.width > 3 * picture.height
 
 
 # From the dialect of nbdev and Quarto to that of Sphinx.
@@ -203,10 +201,9 @@ def thumbnail(path, folder):
         (folder / f"{path.stem}.svg").write_text(svg(draw, WIDTH), encoding="utf-8")
         return f"{path.stem}.svg", draw()[1], True
     [cell] = [cell for cell in read(path)["cells"] if "thumbnail" in cell["metadata"].get("tags", [])]
-    with Image.open(io.BytesIO(picture_of(cell))) as image:
-        shown = part(image, *SHOWN[path.stem]) if path.stem in SHOWN else image
-        shown.save(folder / f"{path.stem}.webp")
-    return f"{path.stem}.webp", alternative(source(cell), "", path.stem.replace("_", " ")), is_plot(picture_of(cell))
+    picture = picture_of(cell)
+    (part(picture, *SHOWN[path.stem]) if path.stem in SHOWN else picture).save(folder / f"{path.stem}.webp")
+    return f"{path.stem}.webp", alternative(source(cell), "", path.stem.replace("_", " ")), is_plot(picture)
 
 
 def cards(text, folder):

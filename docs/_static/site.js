@@ -21,7 +21,8 @@ function enlarge(event) {
   const { type, key, target } = event;
   if (!target.matches?.("img[role=button]") || type === "keydown" && !["Enter", " "].includes(key)) return;
   event.preventDefault();  // or the key also presses the button that gets the focus
-  const picture = Object.assign(new Image(), { src: target.src, alt: target.alt, className: target.className });
+  const { src, alt, className } = target, width = target.getAttribute("width");
+  const picture = Object.assign(new Image(), { src, alt, className, width });
   large.querySelector("img")?.remove();
   large.append(picture);
   large.setAttribute("aria-label", target.alt);
