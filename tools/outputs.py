@@ -67,7 +67,7 @@ def smaller(png):
     palette if it has few colours."""
     image = Image.open(io.BytesIO(base64.b64decode(png)))
     levels = np.minimum((np.asarray(image.convert("RGBA")).astype(int) + 2) // 4 * 4, 255).astype(np.uint8)
-    colors, index = np.unique(levels.reshape(-1, 4), axis=0, return_inverse=True)
+    colors, index = np.unique(levels.view(np.uint32), return_inverse=True)  # four bytes, one number
     small = Image.fromarray(levels)
     if len(colors) <= 256:
         small = Image.fromarray(index.reshape(levels.shape[:2]).astype(np.uint8))
