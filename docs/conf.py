@@ -75,10 +75,10 @@ class Lines(HtmlFormatter):
 
     def line(self, text, plain, columns):
         indent = len(plain) - len(plain.lstrip(" "))
-        text = re.sub(r'<span class="(?:[npw]">([^<]*)|o">(\.))</span>', r"\1\2", text)  # these need no colour: half of the page
+        text = re.sub(r'<span class="[nopw]">([^<]*)</span>', r"\1", text)  # these need no colour: half of the page
         text = re.sub(r"(?<=[ >])--[a-z][\w-]*", r'<span class="whole">\g<0></span>', text)  # an option stays in one piece
         text = re.sub(r'(?<=<span class="c1">)# \S+(?=[ <])', r'<span class="whole">\g<0></span>', text)  # no "#" at an end
-        if max(map(len, plain.split()), default=0) > 24:  # on a phone it may break after a parenthesis or before a dot
+        if max(map(len, plain.split()), default=0) > 30:  # on a phone it may break after a parenthesis or before a dot
             text = re.sub(r"(?<=[\w>]\()(?=[^)\s])|(?<=[\w)\]>])(?=\.[a-z_])", "<wbr>", text)
         return f'<span class="line{" column" * columns}" style="--indent:{indent}">{text}</span>'
 
