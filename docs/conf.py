@@ -60,7 +60,7 @@ toc_object_entries = False  # a page's list of contents has headings only; the n
 def mathml(self, node):
     "A formula as MathML, which browsers draw themselves: no script, no network, and screen readers know it."
     block = isinstance(node, nodes.math_block)
-    tree = tex2mathml(node.astext(), as_block=block)
+    tree = re.sub(r">\s+<", "><", tex2mathml(node.astext(), as_block=block))
     self.body.append(f'<div class="math">{tree}</div>' if block else tree)
     raise nodes.SkipNode
 
@@ -75,8 +75,11 @@ class Lines(HtmlFormatter):
 
     def line(self, text, plain, columns):
         indent = len(plain) - len(plain.lstrip(" "))
-        text = re.sub(r'<span class="[npw]">([^<]*)</span>', r"\1", text)  # these have no colour: half of the page
+        text = re.sub(r'<span class="[nopw]">([^<]*)</span>', r"\1", text)  # these need no colour: half of the page
         text = re.sub(r"(?<=[ >])--[a-z][\w-]*", r'<span class="whole">\g<0></span>', text)  # an option stays in one piece
+        text = re.sub(r'(?<=<span class="c1">)# \S+(?=[ <])', r'<span class="whole">\g<0></span>', text)  # no "#" at an end
+        if max(map(len, plain.split()), default=0) > 30:  # on a phone it may break after a parenthesis or before a dot
+            text = re.sub(r"(?<=[\w>]\()(?=[^)\s])|(?<=[\w)\]>])(?=\.[a-z_])", "<wbr>", text)
         return f'<span class="line{" column" * columns}" style="--indent:{indent}">{text}</span>'
 
 
@@ -126,6 +129,8 @@ def finish(app, pagename, templatename, context, doctree):
     context["furo_navigation_tree"] = captions.replace('role="heading"', 'role="heading" aria-level="2"')
     if "body" in context:
         body = re.sub(r'<span class="pre">(?=[^<]{1,30}<)(?=[^<]*-)', '<span class="pre whole">', context["body"])
+        formula = "<math(?:(?!</math>).)*</math>"  # with what follows or precedes it without a space
+        body = re.sub(rf"\({formula}[,.;:)]*|{formula}[,.;:)]+", r'<span class="whole">\g<0></span>', body)
         context["body"] = with_sizes(body, app.builder.images, app.srcdir)
     for sign, files in (("sd-", "design"), ("cell docutils", "mystnb")):
         if sign not in context.get("body", ""):  # no cards, no cells: without the files that lay them out

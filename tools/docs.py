@@ -38,8 +38,9 @@ from tools.runtime import fetch
 
 BUILD = ROOT / "docs" / "_build"
 # What a card shows of a picture in many columns and rows, which would be too small: from the left, to the right, to the bottom.
-SHOWN = {"01_data": (0.5, 1, 0.5), "02_model": (0, 1 / 3, 1), "11_explain": (0.6, 1, 0.5), "12_photo": (0, 0.5, 1),
-         "12a_yours": (0, 0.3, 0.5)}
+SHOWN = {"01_data": (0.5, 1, 0.5), "02_model": (0, 1 / 3, 1), "07_augment": (0, 0.65, 1), "11_explain": (0.6, 1, 0.5),
+         "12_photo": (0, 0.5, 1), "12a_yours": (0, 0.2, 0.5)}
+WIDEST = 1400  # pixels of a picture that fits on a phone: 700 of the page's
 DIRECTIVE = re.compile(r"^#\| *([\w-]+)(?:: *| +|$)(.*)\n?", re.M)
 DEMO = "docs/demo"  # a part of the course
 PROJECT = ["docs/glossary", "docs/teaching", "docs/race", "docs/cluster", "docs/promises", "docs/faults", "CONTRIBUTING",
@@ -91,13 +92,13 @@ def picture_of(cell):
 
 
 def is_plot(picture):
-    "Is a picture lines and words on a clear ground? Then a dark page may show it brighter. Faces stay as they are."
-    return (np.asarray(picture.getchannel("A")) > 0).mean() < 0.4
+    "Is a picture few colours on a clear ground, as lines are? Then a dark page may show it brighter. Faces stay as they are."
+    return (np.asarray(picture.getchannel("A")) > 0).mean() < 0.4 and bool(picture.getcolors(1500))
 
 
 def is_wide(picture):
-    "Is a picture a row, which would be a strip on a phone?"
-    return picture.width > 3 * picture.height
+    "Is a picture a row, which would be a strip on a phone, or are its words too small there?"
+    return picture.width > min(3 * picture.height, WIDEST)
 
 
 # From the dialect of nbdev and Quarto to that of Sphinx.
@@ -202,7 +203,9 @@ def thumbnail(path, folder):
         return f"{path.stem}.svg", draw()[1], True
     [cell] = [cell for cell in read(path)["cells"] if "thumbnail" in cell["metadata"].get("tags", [])]
     picture = picture_of(cell)
-    (part(picture, *SHOWN[path.stem]) if path.stem in SHOWN else picture).save(folder / f"{path.stem}.webp")
+    shown = part(picture, *SHOWN[path.stem]) if path.stem in SHOWN else picture
+    shown.thumbnail((700, 700))  # two pixels for each of a card's
+    shown.save(folder / f"{path.stem}.webp")
     return f"{path.stem}.webp", alternative(source(cell), "", path.stem.replace("_", " ")), is_plot(picture)
 
 
