@@ -187,6 +187,12 @@ def _separator_of(line):
     return most if counts[most] and (most != "\t" or " " in line.strip()) else None
 
 
+def _separator_between(line, width):
+    "Return the separator of a line of a file without a header: a comma, or None for white space, also if names hold commas."
+    fields = _fields(line, None)
+    return "," if "," in line and (len(fields) != width or fields[0].endswith(",")) else None
+
+
 def _read_header(path, lines, counted):
     "Return the number of images that the file promises (or None), its headings, its separator, and the number of that line."
     number, first = next(lines, (1, ""))
@@ -221,7 +227,7 @@ def read_text(
             headings = ["", *headings]  # the names have no heading
     else:
         first = list(islice(lines, 1))
-        separator = "," if first and "," in first[0][1] else None
+        separator = _separator_between(first[0][1], len(headings)) if first else None
         if first and _fields(first[0][1], separator)[0].casefold() in NAME_HEADINGS:
             first = []  # a header all the same
     if check:
