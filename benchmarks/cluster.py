@@ -91,16 +91,16 @@ def has_decoded(machine):
 
 
 @contextmanager
-def killing(machines, client, study, after, start):
-    "Kill the first worker in the middle of a run once some are finished and all work, and start another; yields what was found."
-    found, victim = {}, machines[0]
+def killing(victim, client, study, after, start):
+    "Kill a worker in the middle of a run once some runs are finished, and start another machine; yields what was found."
+    found = {}
 
     def busy():
         names = {address: worker["name"] for address, worker in client.scheduler_info(n_workers=-1)["workers"].items()}
         return any(tasks for address, tasks in client.processing().items() if names.get(address) == victim.folder.name)
 
     def kill():
-        while len(finished(study)) < after or not busy() or not all(map(has_decoded, machines)):
+        while len(finished(study)) < after or not busy():
             time.sleep(0.02)
         os.kill(victim.process.pid, signal.SIGKILL)
         found["finished"], found["killed"] = len(finished(study)), victim.process.wait(30)
@@ -153,7 +153,7 @@ def prove(base, args):
             started = time.perf_counter() - machines[-1].began
             overhead = per_task(args.runs)
             before = sum(machine.traffic() for machine in machines)
-            with killing([*machines], client, folder, args.runs // 3, start) as found, parallel_config(backend="dask"):
+            with killing(machines[0], client, folder, args.runs // 3, start) as found, parallel_config(backend="dask"):
                 there, wall = timed(Study(recipes, seeds, folder).run, labels, progress=False)
             client.wait_for_workers(2, timeout=120)  # also if all was done before the new one was there
             wire = sum(machine.traffic() for machine in machines) - before
@@ -164,7 +164,7 @@ def prove(base, args):
     opened = [line for machine in machines for line in (machine.folder / "opened.txt").read_text().splitlines()]
     assert not opened, f"a worker has opened files of the client: {opened[:5]}"
     assert found["killed"] == -signal.SIGKILL and 0 < found["finished"] < args.runs
-    assert all(map(has_decoded, machines[:2]))
+    assert any(map(has_decoded, machines[1:]))  # who made the runs that were left
     assert len(finished(folder)) == args.runs and not [*folder.glob(".*.shared")]
     run, _ = work_on(next(iter(here.runs.values())).recipe, SentLabels(labels), Path("nowhere/mark"), weights=False)
     _, saving = timed(save, run, Path("saved"), weights=False)
