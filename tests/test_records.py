@@ -516,6 +516,8 @@ def test_auto_is_what_the_run_was_begun_with(finished, made, labels, tmp_path, m
         begin(labels, folder, monkeypatch)
     monkeypatch.setattr(run, "best_precision", lambda device: "bfloat16")
     monkeypatch.setattr(run, "best_memory_format", lambda device: "contiguous")
+    here = torch.get_num_threads()
+    monkeypatch.setattr(torch, "set_num_threads", lambda number, do=torch.set_num_threads: do(here if number == 7 else number))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
     auto = Recipe(**SMALL | dict.fromkeys(("device", "precision", "memory_format", "threads"), "auto"))
     again = train(auto, labels, folder, progress=False)

@@ -377,7 +377,7 @@ def test_a_finger_opens_a_term_and_a_picture_and_sees_that_a_table_goes_on(visit
     picture.press("Enter")
     assert large.get_by_role("button").is_visible()
     large.get_by_role("button").tap()
-    page.goto(page.url.replace("nbs/04_metrics", "nbs/05_ablation"))
+    page.goto(page.url.replace("nbs/04_metrics", "nbs/05a_evidence"))
     table = page.locator(".cell_output .more:has(.column)").first
     to_the_end = "box => { box.scrollLeft = box.scrollWidth; return !box.classList.contains('more') }"
     page.wait_for_function(to_the_end, arg=table.element_handle())  # again, if the page wasn't laid out yet
@@ -401,6 +401,7 @@ def test_a_dense_picture_on_a_phone_says_how_to_enlarge_it_and_a_row_of_pictures
     assert page.locator("#large img").count() == 0
     dense.locator("img").tap()  # at the width that it has on a desk, where it has two pixels for each of the page's
     size = "image => [image.naturalWidth, image.clientWidth - 2 * parseFloat(getComputedStyle(image).padding)]"
+    page.wait_for_function("() => document.querySelector('#large img').complete")
     pixels, shown = page.locator("#large img").evaluate(size)
     assert shown > 500 and abs(shown - pixels / 2) <= 1
     page.keyboard.press("Escape")
