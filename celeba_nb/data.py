@@ -208,8 +208,8 @@ def _stage(batches, order, i):
     "Return the images and labels of batch i, in pinned memory if they go to a GPU."
     chosen = order[i * batches.batch_size : (i + 1) * batches.batch_size]
     parts = batches.cache[batches.rows[chosen]], batches.truth[chosen]
-    on_the_way = [batches.device.type == "cuda" and part.device.type == "cpu" for part in parts]
-    return [part.pin_memory() if moves else part for part, moves in zip(parts, on_the_way)]
+    to_card = batches.device.type == "cuda"
+    return [part.pin_memory() if to_card and part.device.type == "cpu" else part for part in parts]
 
 # %% ../nbs/internals/data.ipynb #8cb9a840
 def _finish(batches, parts, seed):
