@@ -3,13 +3,15 @@
     OMP_NUM_THREADS=1 python benchmarks/limits.py --root "$CELEBA_ROOT" --out nbs/results
 
 Written: limits_noise.csv (25 networks on sketch faces with wrong labels), and, with --root, limits_labels.csv (pairs of
-images of one person), limits_runs.csv and limits_gaps.csv (eight networks on real faces, kept in --runs).
+images of one person), limits_runs.csv, limits_gaps.csv and limits_answers.npz (eight networks on real faces, kept in
+--runs: their calibration, the gaps between groups, and what each made of each image).
 """
 import argparse
 import os
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from celeba_nb.audit import calibration_row, group_gaps, label_audit
@@ -18,6 +20,7 @@ from celeba_nb.files import identities, read_celeba
 from celeba_nb.limits import flip_labels
 from celeba_nb.metrics import accuracy
 from celeba_nb.recipe import QUICKEST, Recipe
+from celeba_nb.results import study_answers
 from celeba_nb.study import Study
 from celeba_nb.training import train
 
@@ -39,8 +42,9 @@ def noise_row(labels, noise, seed):
 
 
 def real_tables(labels, runs_folder, out):
-    "Calibration of each run, and the gaps between groups over the seeds."
+    "Calibration of each run, what it made of each image, and the gaps between groups over the seeds."
     study = Study(ON_REAL, 4, runs_folder).run(labels)
+    np.savez_compressed(out / "limits_answers.npz", **study_answers(study))
     rows = [{"method": method, "seed": seed} | calibration_row(run)
             | {"seconds": run.metrics["seconds"], "processor": run.machine["processor"]}
             for (method, seed), run in study.runs.items()]

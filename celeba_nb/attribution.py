@@ -109,7 +109,7 @@ def show_heatmap(
     ax.imshow(denormalize(image).float().mean(0).numpy(), cmap="gray", vmin=-120, vmax=300)
     alpha = (heat.abs() / most).clamp(0, 1) ** 0.5 * 0.85
     ax.imshow(heat.numpy(), cmap="seismic", vmin=-most, vmax=most, alpha=alpha.numpy())
-    ax.set_title(title, fontsize=8)
+    ax.set_title(title, fontsize=9)
     ax.axis("off")
     return ax
 

@@ -10,6 +10,7 @@ __all__ = ['check', 'error_message', 'show_images']
 # %% ../nbs/internals/exercises.ipynb #b11da301
 import os
 from contextlib import contextmanager
+from textwrap import fill
 
 import numpy as np
 
@@ -51,25 +52,26 @@ def _as_array(image):
 
 def show_images(
     images,  # Pillow images, arrays (h, w, 3) or (h, w), tensors (3, h, w); float tensors in [-1, 1]
-    titles=(),  # a text above each image
+    titles=(),  # a text above each image, wrapped to its width
     title: str = "",  # above the whole figure
     columns: int = 8,  # most images in a row
-    scale: float = 1.35,  # width of an image, in inches
+    scale: float = 1.2,  # width of an image, in inches
 ):
     "Show images side by side."
     import matplotlib.pyplot as plt
 
     pictures = [_as_array(image) for image in images]
     columns = min(columns, len(pictures))
+    titles = ["\n".join(fill(line, int(14 * scale), break_long_words=False) for line in text.split("\n")) for text in titles]
     lines = max([text.count("\n") + 1 for text in titles], default=0)
-    tall = max(picture.shape[0] / picture.shape[1] for picture in pictures) + 0.04 + 0.15 * lines / scale  # of a row
+    tall = max(picture.shape[0] / picture.shape[1] for picture in pictures) + 0.04 + 0.16 * lines / scale  # of a row
     rows = -(-len(pictures) // columns)
     figure, ax = plt.subplots(figsize=(columns * scale, rows * tall * scale + 0.3 * bool(title)), layout="constrained")
     for i, picture in enumerate(pictures):  # all on one axes, since many axes are slow
         x, y = i % columns, (i // columns + 1) * tall
         top = y - 0.96 * picture.shape[0] / picture.shape[1]
         ax.imshow(picture, cmap="gray", extent=(x + 0.02, x + 0.98, y, top))
-        ax.text(x + 0.5, top - 0.03, titles[i] if titles else "", ha="center", va="bottom", fontsize=8)
+        ax.text(x + 0.5, top - 0.03, titles[i] if titles else "", ha="center", va="bottom", fontsize=9)
     ax.set(xlim=(0, columns), ylim=(rows * tall, 0))
     ax.axis("off")
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title)

@@ -240,7 +240,7 @@ def plot_outcome(
         ax.plot(place, PAPER.loc[list(self.recipes), outcome], "D", color=PALETTE[1], label="the study: one run each", zorder=2)
     ax.set_xticks(place, [method.replace(" + random horizontal flip", "\n+ flip") for method in self.recipes])
     ax.set(ylabel=outcome.replace("_", " "), title=f"{outcome.replace('_', ' ')}: a grey line is one seed")
-    ax.legend(fontsize=8)
+    ax.legend()
     if "accuracy" in outcome:
         percent_axis(ax.yaxis)
     return ax

@@ -29,7 +29,7 @@ STYLE = {
     "axes.grid": True, "axes.axisbelow": True, "axes.spines.top": False, "axes.spines.right": False,
     "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none", "legend.framealpha": 0,
     "boxplot.boxprops.color": GREY, "boxplot.whiskerprops.color": GREY, "boxplot.capprops.color": GREY,
-    "font.family": "sans-serif", "font.size": 10, "axes.titlesize": 11, "figure.titlesize": 12,
+    "font.family": "sans-serif", "font.size": 10, "axes.titlesize": 11, "figure.titlesize": 12, "legend.fontsize": 9,
     "figure.figsize": (6, 3.5), "svg.fonttype": "none", "lines.linewidth": 1.8,
 }  # fmt: skip
 

@@ -394,20 +394,17 @@ def test_a_second_tap_follows_the_link_of_a_term(visit):
     page.wait_for_url("**/docs/glossary.html#*")
 
 
-def test_a_dense_picture_on_a_phone_says_how_to_enlarge_it_and_a_row_of_pictures_scrolls(visit):
-    page = visit("nbs/01_data.html", viewport=PHONE, has_touch=True, is_mobile=True)
-    dense = page.locator(".cell_output.shrunk").first
-    assert "enlarge" in dense.evaluate("box => getComputedStyle(box, '::after').content")
-    assert page.locator("#large img").count() == 0
-    dense.locator("img").tap()  # at the width that it has on a desk, where it has two pixels for each of the page's
-    size = "image => [image.naturalWidth, image.clientWidth - 2 * parseFloat(getComputedStyle(image).padding)]"
-    page.wait_for_function("() => document.querySelector('#large img').complete")
-    pixels, shown = page.locator("#large img").evaluate(size)
-    assert shown > 500 and abs(shown - pixels / 2) <= 1
-    page.keyboard.press("Escape")
-    row = page.locator(".cell_output img.wide").first
-    row.scroll_into_view_if_needed()
-    assert row.evaluate("image => image.clientWidth > image.parentElement.clientWidth + 100")
+@pytest.mark.parametrize(("name", "viewport"), [("01_data", PHONE), ("01_data", DESK), ("11_explain", PHONE), ("13_limits", DESK)])
+def test_a_picture_keeps_its_size(name, viewport, visit):
+    "It has two pixels for each of the page's, so that words in it have the points that a plot asks for."
+    page = visit(f"nbs/{name}.html", viewport=viewport)
+    pictures = page.locator(".cell_output img")
+    pictures.evaluate_all("images => images.forEach(image => image.loading = 'eager')")
+    page.wait_for_function("() => [...document.querySelectorAll('.cell_output img')].every(image => image.complete)")
+    shares = pictures.evaluate_all("images => images.map(image => 2 * image.clientWidth / image.naturalWidth)")
+    assert shares and min(shares) > 0.95
+    row = page.locator(".cell_output:has(img)").first
+    assert viewport == DESK or row.evaluate("box => box.scrollWidth > box.clientWidth")
 
 
 @pytest.mark.parametrize("viewport", [PHONE, DESK])
@@ -445,13 +442,12 @@ def test_code_is_copied_as_it_was_written(name, site, visit):
 
 
 def test_pictures_of_lines_and_those_of_faces():
-    "Only the first are made paler in the dark; what is large scrolls on a phone."
+    "Only the first are made paler in the dark."
     lines, faces = Image.new("RGBA", (1000, 600)), Image.new("RGBA", (1000, 600))
     lines.paste((0, 114, 178, 255), (0, 0, 1000, 100))
     faces.paste(Image.effect_noise((1000, 100), 90).convert("RGBA"), (0, 0))
     faces.paste(Image.merge("RGBA", [*(Image.effect_noise((300, 100), 90) for _ in range(3)), Image.new("L", (300, 100), 255)]))
-    assert docs.is_plot(lines) and not docs.is_plot(faces) and not docs.is_wide(lines)
-    assert docs.is_wide(lines.resize((1500, 900))) and docs.is_wide(lines.resize((1000, 200)))
+    assert docs.is_plot(lines) and not docs.is_plot(faces)
 
 
 @pytest.mark.parametrize("kind", ["plot", ""])

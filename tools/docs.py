@@ -40,7 +40,6 @@ BUILD = ROOT / "docs" / "_build"
 # What a card shows of a picture in many columns and rows, which would be too small: from the left, to the right, to the bottom.
 SHOWN = {"01_data": (0.5, 1, 0.5), "02_model": (0, 1 / 3, 1), "07_augment": (0, 0.65, 1), "11_explain": (0.6, 1, 0.5),
          "12_photo": (0, 0.5, 1), "12a_yours": (0, 0.2, 0.5)}
-WIDEST = 1400  # pixels of a picture that fits on a phone: 700 of the page's
 DIRECTIVE = re.compile(r"^#\| *([\w-]+)(?:: *| +|$)(.*)\n?", re.M)
 DEMO = "docs/demo"  # a part of the course
 PROJECT = ["docs/glossary", "docs/teaching", "docs/race", "docs/cluster", "docs/promises", "docs/faults", "CONTRIBUTING",
@@ -96,11 +95,6 @@ def is_plot(picture):
     return (np.asarray(picture.getchannel("A")) > 0).mean() < 0.4 and bool(picture.getcolors(1500))
 
 
-def is_wide(picture):
-    "Is a picture a row, which would be a strip on a phone, or are its words too small there?"
-    return picture.width > min(3 * picture.height, WIDEST)
-
-
 # From the dialect of nbdev and Quarto to that of Sphinx.
 
 
@@ -148,8 +142,8 @@ def code_cell(cell, prose, section):
     text, called = source(cell), fold(cell)
     said = "# Slow: not run for this page.\n" if re.search(r"^#\| *slow", text, re.M) else ""
     shown, picture = {"image": {"alt": alternative(text, prose, section)}}, picture_of(cell)
-    if kinds := [name for name, has in (("plot", is_plot), ("wide", is_wide)) if picture and has(picture)]:
-        shown["image"]["classes"] = " ".join(kinds)
+    if picture and is_plot(picture):
+        shown["image"]["classes"] = "plot"
     if called:
         shown |= {"code_prompt_show": called, "code_prompt_hide": called}
     tags = ["hide-input"] if called else cell["metadata"].get("tags", [])

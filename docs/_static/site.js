@@ -13,33 +13,6 @@ for (const box of document.querySelectorAll("pre, .cell_output, .table-wrapper, 
   box.addEventListener("scroll", () => box.classList.toggle("more", hidden(box) > 1), { passive: true });
 }
 
-// A picture that is shown smaller than it is opens at its own size, where it scrolls: by a click, a tap, or Enter.
-const large = Object.assign(document.createElement("dialog"), { id: "large" });
-large.innerHTML = "<button>Close</button>";
-large.addEventListener("click", () => large.close());
-function enlarge(event) {
-  const { type, key, target } = event;
-  if (!target.matches?.("img[role=button]") || type === "keydown" && !["Enter", " "].includes(key)) return;
-  event.preventDefault();  // or the key also presses the button that gets the focus
-  const { src, alt, className } = target, width = target.getAttribute("width");
-  const picture = Object.assign(new Image(), { src, alt, className, width });
-  large.querySelector("img")?.remove();
-  large.append(picture);
-  large.setAttribute("aria-label", target.alt);
-  large.showModal();
-}
-for (const event of ["click", "keydown"]) document.addEventListener(event, enlarge);
-const pictures = new ResizeObserver(entries => entries.forEach(({ target }) => {
-  const factor = target.clientWidth > 0 ? target.getAttribute("width") / target.clientWidth : 0, smaller = factor > 1.1;
-  smaller ? target.tabIndex = 0 : target.removeAttribute("tabindex");
-  smaller ? target.setAttribute("role", "button") : target.removeAttribute("role");
-  target.parentElement?.classList.toggle("shrunk", factor > 1.5);
-}));
-addEventListener("DOMContentLoaded", () => {
-  document.body.append(large);
-  for (const picture of document.querySelectorAll("article img")) if (!picture.closest("a, .demo, .sd-card")) pictures.observe(picture);
-});
-
 // On a phone a row of a table is a card, which needs the names of the columns.
 addEventListener("DOMContentLoaded", () => {
   for (const table of document.querySelectorAll("table.docutils")) {
