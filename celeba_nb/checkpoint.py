@@ -19,7 +19,8 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 
-from .core import DamagedError, TrainingError, check_file, reading, write_atomically
+from .core import DamagedError, TrainingError
+from .fileio import check_file, reading, write_atomically
 from .loop import Callback
 from .recipe import describe_changes
 from .state import State

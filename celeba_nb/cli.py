@@ -17,8 +17,9 @@ import typer
 
 from . import __version__
 from .console import one_line_errors, open_labels, say, show_error, show_warning, write_json
-from .core import DataError, TrainingError, cache_folder, keep_memory, printable, progress_bar
+from .core import DataError, TrainingError, keep_memory, printable, progress_bar
 from .experiments import bench_command, race_command, study_command, verdict_command
+from .fileio import cache_folder
 from celeba_nb.options import (
     ALL_IMAGES,
     AllowModules,

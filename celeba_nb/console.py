@@ -23,18 +23,8 @@ from pathlib import Path
 
 import typer
 
-from celeba_nb.core import (
-    DataError,
-    TrainingError,
-    WriteError,
-    check_output,
-    expand,
-    is_standard_output,
-    printable,
-    printing,
-    write_atomically,
-    writing,
-)
+from .core import DataError, TrainingError, WriteError, printable
+from .fileio import check_output, expand, is_standard_output, printing, write_atomically, writing
 
 # %% ../nbs/internals/console.ipynb #shown-text
 def in_color(

@@ -26,7 +26,8 @@ from filelock import FileLock, Timeout
 from tqdm.utils import CallbackIOWrapper
 
 from . import drawing, sketch
-from .core import DataError, cache_folder, expand, progress_bar, writing
+from .core import DataError, progress_bar
+from .fileio import cache_folder, expand, writing
 from .files import SPLITS, Labels
 from .images import ImageCache, list_decoded, normalize
 from .parquet import open_parquet

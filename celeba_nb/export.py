@@ -19,7 +19,8 @@ import torch
 from torch import nn
 
 from .answers import calibrated_net
-from .core import TrainingError, write_atomically, writing
+from .core import TrainingError
+from .fileio import write_atomically, writing
 from .images import RESIZE, normalize
 from .run import Run
 

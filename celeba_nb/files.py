@@ -20,7 +20,8 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from .core import ATTRIBUTES, DataError, expand
+from .core import ATTRIBUTES, DataError
+from .fileio import expand
 from .label_tables import SPLITS, attributes_of, celeba_columns, check_rows, read_text, series_of, warn_left_out
 from celeba_nb.layouts import (
     SPLIT_FOLDERS,

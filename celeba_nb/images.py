@@ -27,7 +27,8 @@ import simplejpeg
 import torch
 from filelock import FileLock
 
-from .core import DataError, cache_folder, check_file, expand, progress_bar, writing
+from .core import DataError, progress_bar
+from .fileio import cache_folder, check_file, expand, writing
 from .files import Labels, digest
 from .formats import check_size, decode_with_pillow, explain_failure
 from .sources import LARGEST_FILE

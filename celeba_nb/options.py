@@ -25,7 +25,8 @@ from pydantic import TypeAdapter, ValidationError
 from typer.core import TyperCommand, TyperGroup
 
 from .console import in_color
-from .core import DataError, TrainingError, expand, printable
+from .core import DataError, TrainingError, printable
+from .fileio import expand
 from .recipe import PARTS, RECIPES, Recipe, recipe_schema
 
 # %% ../nbs/internals/options.ipynb #63b83081

@@ -22,7 +22,8 @@ import pandas as pd
 import safetensors.torch
 from safetensors import SafetensorError
 
-from .core import ATTRIBUTES, DamagedError, TrainingError, check_file, reading
+from .core import ATTRIBUTES, DamagedError, TrainingError
+from .fileio import check_file, reading
 from .images import RESIZE
 from .recipe import Recipe, own_modules, recipe_from_dict
 

@@ -22,7 +22,8 @@ from fastcore.basics import patch
 from joblib import cpu_count
 from scipy.special import expit, logit
 
-from .core import DataError, TrainingError, cache_folder, run_lock, write_atomically
+from .core import DataError, TrainingError
+from .fileio import cache_folder, run_lock, write_atomically
 from .files import Labels, identities
 from .metrics import accuracy, balanced_accuracy, image_accuracy, mean_average_precision, tune_thresholds
 from .recipe import Recipe, run_id

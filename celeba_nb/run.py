@@ -30,9 +30,10 @@ import torch
 from torch import nn
 
 from . import __version__
-from .core import ATTRIBUTES, TrainingError, import_object, reading, temporary_path, writing
+from .core import ATTRIBUTES, TrainingError, import_object
 from .data import Batches, draw_rows
 from .device import MEMORY_FORMATS, best_device, best_memory_format, best_precision, is_here
+from .fileio import reading, temporary_path, writing
 from .files import Labels
 from .layers import evaluating
 from .metrics import accuracy, fit_temperature, rescale, tune_thresholds

@@ -23,7 +23,8 @@ from joblib import Parallel, cpu_count, delayed
 from joblib.parallel import BACKENDS, get_active_backend
 
 from . import __version__
-from .core import DamagedError, TrainingError, check_folder, progress_bar, writing
+from .core import DamagedError, TrainingError, progress_bar
+from .fileio import check_folder, writing
 from .files import Labels
 from .images import ImageCache
 from .recipe import AUTO, Recipe, own_modules, run_id

@@ -21,8 +21,9 @@ import pandas as pd
 from joblib import Parallel, cpu_count, delayed
 from scipy.special import ndtr
 
-from .core import ATTRIBUTES, progress_bar, writing
+from .core import ATTRIBUTES, progress_bar
 from .drawing import Face, draw
+from .fileio import writing
 from .files import Labels
 from .sources import InMemoryImages
 

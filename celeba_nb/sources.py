@@ -21,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .core import DataError, check_file
+from .core import DataError
+from .fileio import check_file
 
 # %% ../nbs/internals/sources.ipynb #69ca6471
 LARGEST_FILE = 100_000_000  # bytes of an encoded image

@@ -24,9 +24,10 @@ import torch
 from .answers import answer_metrics, training_truth
 from .batches import EVAL_BATCH_SIZE, make_batches, sampling_weights
 from .checkpoint import LARGEST_CHECKPOINT, Checkpoint, begun_choices, load_checkpoint
-from .core import DamagedError, TrainingError, check_file, check_folder, import_object, progress_bar, run_lock
+from .core import DamagedError, TrainingError, import_object, progress_bar
 from .data import Batches, draw_rows, keep_on_card
 from .device import MEMORY_FORMATS, autocast, is_here
+from .fileio import check_file, check_folder, run_lock
 from .files import Labels
 from .images import ImageCache
 from .layers import evaluating

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from .core import DataError, give_back_memory, keep_memory, run_lock, writing
+from .core import DataError, give_back_memory, keep_memory
+from .fileio import run_lock, writing
 from .files import Labels
 from .recipe import Recipe, old_run_ids, run_id
 from .run import Run, command_line, is_free, save

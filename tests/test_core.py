@@ -10,19 +10,9 @@ import pytest
 from platformdirs.macos import MacOS
 from platformdirs.windows import Windows
 
-from celeba_nb import core
-from celeba_nb.core import (
-    DamagedError,
-    DataError,
-    TrainingError,
-    WriteError,
-    cache_folder,
-    import_object,
-    progress_bar,
-    run_lock,
-    write_atomically,
-    writing,
-)
+from celeba_nb import core, fileio
+from celeba_nb.core import DamagedError, DataError, TrainingError, WriteError, import_object, progress_bar
+from celeba_nb.fileio import cache_folder, run_lock, write_atomically, writing
 
 # ---- errors, and files that are written whole
 
@@ -97,7 +87,7 @@ def test_cache_folder_of_linux(home, monkeypatch):
 def test_cache_folder_of_other_systems(home, monkeypatch):
     monkeypatch.setattr("platformdirs.windows.get_win_folder", lambda name: str(home / "local"))
     for system, folder in [(Windows, home / "local" / "celeba_nb"), (MacOS, home / "Library" / "Caches" / "celeba_nb")]:
-        monkeypatch.setattr(core, "user_cache_path", lambda name, kind=system, **options: kind(name, **options).user_cache_path)
+        monkeypatch.setattr(fileio, "user_cache_path", lambda name, kind=system, **options: kind(name, **options).user_cache_path)
         assert cache_folder() == folder
 
 
@@ -106,7 +96,7 @@ def test_no_home_folder(chosen, home, monkeypatch):
     if chosen:
         monkeypatch.setenv("CELEBA_NB_CACHE", chosen)
     else:
-        monkeypatch.setattr(core, "user_cache_path", lambda *args, **options: Path("~/.cache/celeba_nb"))
+        monkeypatch.setattr(fileio, "user_cache_path", lambda *args, **options: Path("~/.cache/celeba_nb"))
         monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for a user who isn't in the list of users
     with pytest.raises(DataError, match="there is no home folder here. Set CELEBA_NB_CACHE"):
         cache_folder()
@@ -264,7 +254,7 @@ def test_memory_is_kept_and_given_back():
 # ---- what it costs to import
 
 
-def test_core_imports_little():
+def test_core_and_fileio_import_little():
     "The command line imports it before it answers --help."
-    code = "import sys, celeba_nb.core; print([m for m in ('torch', 'pandas', 'numpy', 'tqdm', 'filelock') if m in sys.modules])"
+    code = "import sys, celeba_nb.fileio; print([m for m in 'torch pandas numpy tqdm filelock'.split() if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

@@ -31,7 +31,7 @@ def test_the_version_is_read_without_importing_anything():
     assert done.stdout.strip() == celeba_nb.__version__ == read_attr("celeba_nb.__version__", root_dir=str(ROOT)), done.stderr
 
 
-@pytest.mark.parametrize("module", ["celeba_nb", "celeba_nb.core", "celeba_nb.recipe", "celeba_nb.stats", "celeba_nb.cli"])
+@pytest.mark.parametrize("module", ["celeba_nb", "celeba_nb.fileio", "celeba_nb.recipe", "celeba_nb.stats", "celeba_nb.cli"])
 def test_light_modules_import_no_torch(module):
     code = f"import sys, {module}; print(*{{'torch', 'torchvision', 'sklearn', 'accelerate'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

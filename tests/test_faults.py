@@ -25,7 +25,8 @@ from joblib import Parallel, delayed
 
 from celeba_nb import runs, training, workers
 from celeba_nb.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from celeba_nb.core import TrainingError, WriteError, run_lock
+from celeba_nb.core import TrainingError, WriteError
+from celeba_nb.fileio import run_lock
 from celeba_nb.files import read_celeba
 from celeba_nb.images import ImageCache
 from celeba_nb.loop import Callback

@@ -12,19 +12,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from celeba_nb import cli, console, core
-from celeba_nb.core import (
-    DataError,
-    WriteError,
-    cache_folder,
-    check_folder,
-    check_output,
-    expand,
-    printable,
-    run_lock,
-    temporary_path,
-    write_atomically,
-)
+from celeba_nb import cli, console, fileio
+from celeba_nb.core import DataError, WriteError, printable
+from celeba_nb.fileio import cache_folder, check_folder, check_output, expand, run_lock, temporary_path, write_atomically
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pipes, devices and links of Unix")
 APP = "from celeba_nb.cli import app; app()"
@@ -207,11 +197,11 @@ def test_the_result_has_the_rights_of_a_new_file(place):
 
 def test_leftovers_of_the_new_names(place):
     for name in ("one", "n" * 250):
-        left = [Path(f"{core._temporary_prefix(name + part)}abcd_123.tmp") for part in ("", ".checkpoint.safetensors")]
+        left = [Path(f"{fileio._temporary_prefix(name + part)}abcd_123.tmp") for part in ("", ".checkpoint.safetensors")]
         others = [Path(f".{name[:9]}.{rest}") for rest in ("settings", "abcd_123", "abcd_12345.tmp")]
         for path in [*left, *others]:
             path.mkdir()
-        core._remove_leftovers(place / name)
+        fileio._remove_leftovers(place / name)
         assert not any(path.exists() for path in left) and all(path.is_dir() for path in others)
 
 
@@ -241,7 +231,7 @@ def test_the_variables_name_no_home_folder(monkeypatch):
     with pytest.raises(DataError, match="no home folder"):
         find_root()
     monkeypatch.setenv("CELEBA_NB_CACHE", "")
-    monkeypatch.setattr(core, "user_cache_path", lambda *args, **options: Path("~/x").expanduser())
+    monkeypatch.setattr(fileio, "user_cache_path", lambda *args, **options: Path("~/x").expanduser())
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for a user who isn't in the list of users
     with pytest.raises(DataError, match="Set CELEBA_NB_CACHE"):
         cache_folder()
@@ -273,7 +263,7 @@ def test_a_cache_that_everybody_may_write_to_is_not_trusted(part, place, monkeyp
 def test_a_cache_that_cannot_be_written_names_the_variable(place, monkeypatch):
     monkeypatch.setenv("CELEBA_NB_CACHE", str(place / "runs.csv" / "cache"))
     with pytest.raises(WriteError, match="set CELEBA_NB_CACHE to a folder that you may write to"), \
-            core.writing(cache_folder() / "images"):
+            fileio.writing(cache_folder() / "images"):
         (cache_folder() / "images").mkdir(parents=True)
 
 
@@ -337,7 +327,7 @@ def test_a_disk_without_locks(number, place, monkeypatch):
             (place / "run").mkdir()
     monkeypatch.setenv("CELEBA_NB_CACHE", str(place / "cache"))
     from filelock import FileLock
-    with pytest.raises(WriteError, match="set CELEBA_NB_CACHE"), core.writing(cache_folder() / "images"):
+    with pytest.raises(WriteError, match="set CELEBA_NB_CACHE"), fileio.writing(cache_folder() / "images"):
         FileLock(place / "lock").acquire()
 
 

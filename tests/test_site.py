@@ -394,7 +394,8 @@ def test_a_second_tap_follows_the_link_of_a_term(visit):
     page.wait_for_url("**/docs/glossary.html#*")
 
 
-@pytest.mark.parametrize(("name", "viewport"), [("01_data", PHONE), ("01_data", DESK), ("11_explain", PHONE), ("13_limits", DESK)])
+@pytest.mark.parametrize(("name", "viewport"),
+                         [("01_data", PHONE), ("01_data", DESK), ("11_explain", PHONE), ("13_limits", DESK)])
 def test_a_picture_keeps_its_size(name, viewport, visit):
     "It has two pixels for each of the page's, so that words in it have the points that a plot asks for."
     page = visit(f"nbs/{name}.html", viewport=viewport)

@@ -24,7 +24,7 @@ FOLDED = {"jupyter": {"source_hidden": True}, "tags": ["hide-input"]}  # a cell'
 
 # What may import what: a module imports only from floors below its own. A maintainer reads the internals in this order.
 FLOORS = [floor.split() for floor in (
-    "core stats style exercises layers", "sources formats", "label_tables", "layouts parquet",
+    "core stats style exercises layers", "fileio", "sources formats", "label_tables", "layouts parquet",
     "drawing files model metrics pretrained tables", "compare sketch images architectures recipe",
     "data augment imbalance device attribution detection record",
     "state batches", "loop", "checkpoint run patches", "answers", "training", "workers", "runs", "study speed scale",
