@@ -12,7 +12,7 @@ from benchmarks import coverage
 from celeba_nb import stats
 from celeba_nb.metrics import rate_draws
 from celeba_nb.stats import (
-    MANY,
+    _MANY,
     bootstrap_blocks,
     bootstrap_counts,
     effect_rows,
@@ -102,16 +102,16 @@ def test_the_official_test_set_needs_little(identities):
 
 
 def test_blocks_are_the_draws_of_one_call():
-    for n, one_by_one in ((8, False), (1000, False), (1000, True), (MANY + 1, False)):
+    for n, one_by_one in ((8, False), (1000, False), (1000, True), (_MANY + 1, False)):
         whole = bootstrap_counts(np.random.default_rng(1), n, 1200, one_by_one)
         blocks = [*bootstrap_blocks(np.random.default_rng(1), n, 1200, one_by_one)]
         assert np.array_equal(np.concatenate(blocks), whole) and (whole.sum(1) == n).all()
-        assert max(block.size for block in blocks) <= max(stats.BLOCK, n)
+        assert max(block.size for block in blocks) <= max(stats._BLOCK, n)
 
 
 def test_many_things_are_drawn_with_the_same_chance():
-    "Above MANY a different stream is used; its spread is that of the first: the number of a thing has the variance 1 - 1/n."
-    counts = bootstrap_counts(np.random.default_rng(0), MANY + 1, 200)
+    "Above _MANY a different stream is used; its spread is that of the first: the number of a thing has the variance 1 - 1/n."
+    counts = bootstrap_counts(np.random.default_rng(0), _MANY + 1, 200)
     assert abs(counts.var() - 1) < 0.01 and abs((counts == 0).mean() - np.exp(-1)) < 0.002
 
 
