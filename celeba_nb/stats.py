@@ -232,8 +232,9 @@ def measure_unpaired(
     if row["n"] > 1:
         row |= _welch(a, b, margin)
         largest = np.abs([*a, *b]).max() or 1
-        row["p"] = permutation_test((a / largest, b / largest), lambda x, y, axis: _rounded_mean(x, axis) - _rounded_mean(y, axis),
-                                    vectorized=True, n_resamples=2**16, rng=0).pvalue
+        row["p"] = permutation_test(
+            (a / largest, b / largest), lambda x, y, axis: _rounded_mean(x, axis) - _rounded_mean(y, axis),
+            vectorized=True, n_resamples=2**16, rng=0).pvalue
     return pd.DataFrame([row])
 
 # %% ../nbs/internals/stats.ipynb #pair-rows
