@@ -55,7 +55,7 @@ def show_images(
     titles=(),  # a text above each image, wrapped to its width
     title: str = "",  # above the whole figure
     columns: int = 8,  # most images in a row
-    scale: float = 1.2,  # width of an image, in inches
+    scale: float = 1.1,  # width of an image, in inches
 ):
     "Show images side by side."
     import matplotlib.pyplot as plt

@@ -1,6 +1,7 @@
 "Ctrl-C while a picture is drawn: it waits for the picture, and is not lost. In notebooks pictures are sharp."
 import base64
 import io
+import re
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import numpy as np
 from nbclient import NotebookClient
 from PIL import Image
 
-from tools.notebooks import ROOT
+from tools.notebooks import ROOT, name_of, notebooks, read, source
 from tools.outputs import tidy
 
 DRAW = """
@@ -55,3 +56,14 @@ def test_outside_a_notebook_the_style_needs_no_ipython():
     code = "import sys; from celeba_nb.style import use_style; use_style(); print('IPython' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.stdout == "False\n", done.stderr
+
+
+def test_words_in_pictures_are_large_enough():
+    "Nine points are 12 pixels of the site's page, if the picture is not wider than its column, which would shrink it."
+    cells = [(name_of(path), cell) for path in notebooks() for cell in read(path)["cells"] if cell["cell_type"] == "code"]
+    sizes = re.compile(r"(?:font|label|title)size=(\d+)|[( ]size=(\d)\b")
+    assert [(name, found[0]) for name, cell in cells for found in sizes.finditer(source(cell))
+            if "ax" in source(cell) and int(found[1] or found[2]) < 9] == []
+    shown = [(name, output["metadata"]["image/png"]["width"]) for name, cell in cells for output in cell["outputs"]
+             if "image/png" in output.get("data", {})]
+    assert len(shown) > 150 and [each for each in shown if each[1] > 920] == []
