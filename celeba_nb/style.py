@@ -35,13 +35,15 @@ STYLE = {
 
 # %% ../nbs/internals/style.ipynb #211530d3
 def use_style():
-    "Set the style of all plots from here on; a notebook draws them with twice the pixels, for sharp screens."
+    "Set the style of all plots from here on; a notebook whose format nobody chose draws them with twice the pixels."
     matplotlib.rcParams.update(STYLE)
     ipython = sys.modules.get("IPython")
     if shell := ipython and ipython.get_ipython():
         from matplotlib_inline.backend_inline import InlineBackend
 
-        InlineBackend.instance(parent=shell).figure_formats = {"retina"}
+        backend = InlineBackend.instance(parent=shell)
+        if backend.figure_formats == {"png"}:  # the default
+            backend.figure_formats = {"retina"}
 
 
 def styled(

@@ -42,9 +42,11 @@ plt.show()
 
 
 def test_a_notebook_has_sharp_plots_and_keeps_them_small():
-    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(PLOT)])
+    cells = [PLOT, "%config InlineBackend.figure_formats = ['svg']\n" + PLOT]  # who has chosen a format keeps it
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     NotebookClient(nb, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}).execute()
     out = nb.cells[0].outputs[-1]
+    assert "image/svg+xml" in nb.cells[1].outputs[-1]["data"]
     drawn, kept = out["data"]["image/png"], tidy(out)["data"]["image/png"]
     pictures = [np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("RGBA"), int) for png in (drawn, kept)]
     height, width, _ = pictures[0].shape
