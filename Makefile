@@ -5,6 +5,7 @@
 #   make faults           kill, fill, damage, deceive: the long version of these tests, and the figures of docs/faults.md
 #   make lab              JupyterLab, with the tour, in your copy of the course (lab/)
 #   make docs             the site in docs/_build/html, from the same notebooks
+#   make pdf              the lessons as one PDF, printed from the site (needs Chromium)
 #   make outputs          run the notebooks from top to bottom and keep their outputs (sketch faces only)
 #   make lessons-real     run the lessons on the real faces of CELEBA_ROOT: seconds, accuracy; nothing is kept
 #   make bench            how fast: beside a tutorial's program and fastai, on your machine
@@ -22,6 +23,7 @@ TEST ?=
 FAULTS ?=
 LAB ?=
 DOCS ?=
+PDF ?=
 OUTPUTS ?=
 LESSONS ?=
 MUTANTS ?=
@@ -40,7 +42,7 @@ moved = $(if $(filter-out $(call one_word,$(CURDIR)),$(call one_word,$(shell cat
 clear = $(if $(filter moved,$^),--clear)
 stop_at = $(if $(strip $($(1))),$(error $(strip $($(1)))))
 
-.PHONY: study test faults lab docs outputs lessons-real bench figures numbers mutants lowest colab clean
+.PHONY: study test faults lab docs pdf outputs lessons-real bench figures numbers mutants lowest colab clean
 
 study: .venv/ready
 	$(bin)/celeba-nb study $(STUDY)
@@ -56,6 +58,9 @@ lab: .venv/ready-dev
 
 docs: .venv/ready-docs
 	@$(bin)/python -m tools.docs $(DOCS)
+
+pdf: docs
+	@$(bin)/python -m tools.pdf $(PDF)
 
 outputs: .venv/ready-dev
 	@$(bin)/python -m tools.outputs $(OUTPUTS)

@@ -19,6 +19,7 @@ from celeba_nb.style import GREY
 from tools import docs
 from tools.cards import CARDS, SIZE, WIDTH
 from tools.notebooks import PACKAGE, ROOT, copy_project, modules, name_of, notebooks, run
+from tools.pdf import print_pdf
 from tools.screenshots import serve
 
 COURSE = [f"nbs/{name_of(path)}.html" for path in notebooks()]
@@ -406,6 +407,17 @@ def test_a_picture_keeps_its_size(name, viewport, visit):
     assert shares and min(shares) > 0.95
     row = page.locator(".cell_output:has(img)").first
     assert viewport == DESK or row.evaluate("box => box.scrollWidth > box.clientWidth")
+
+
+def test_lessons_are_printed_as_one_pdf(browser, address, tmp_path):
+    "With its outline and its pictures; no link leads to the server that printed it."
+    sizes = []
+    for names in (["00_tour"], ["00_tour", "01_data"]):
+        print_pdf(browser, address, names, tmp_path / "course.pdf")
+        printed = (tmp_path / "course.pdf").read_bytes()
+        sizes.append(len(re.findall(rb"/Type\s*/Page\b", printed)))
+    assert 5 < sizes[0] < sizes[1] and b"/Outlines" in printed and b"127.0.0.1" not in printed
+    assert len(re.findall(rb"/Subtype\s*/Image", printed)) > 10
 
 
 @pytest.mark.parametrize("viewport", [PHONE, DESK])
