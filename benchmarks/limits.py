@@ -24,6 +24,7 @@ from celeba_nb.results import study_answers
 from celeba_nb.study import Study
 from celeba_nb.training import train
 
+GROUPS = ["Male", "Young"]
 ON_SKETCH = Recipe(**QUICKEST | {"train_images": None, "size": 32, "epochs": 6, "threads": 1})
 ON_REAL = {
     "the study's, 5 epochs": Recipe(train_images=10_000, size=64, epochs=5),
@@ -44,14 +45,15 @@ def noise_row(labels, noise, seed):
 def real_tables(labels, runs_folder, out):
     "Calibration of each run, what it made of each image, and the gaps between groups over the seeds."
     study = Study(ON_REAL, 4, runs_folder).run(labels)
-    np.savez_compressed(out / "limits_answers.npz", **study_answers(study))
     rows = [{"method": method, "seed": seed} | calibration_row(run)
             | {"seconds": run.metrics["seconds"], "processor": run.machine["processor"]}
             for (method, seed), run in study.runs.items()]
     pd.DataFrame(rows).to_csv(out / "limits_runs.csv", index=False)
-    who = identities(labels, labels.rows("test"))
-    gaps = [group_gaps([study.runs[method, seed] for seed in study.seeds], group, who).assign(method=method, group=group)
-            for method in ON_REAL for group in ("Male", "Young")]
+    rows = labels.rows("test")
+    members = {group: labels.attributes[group].to_numpy()[rows] for group in GROUPS}
+    np.savez_compressed(out / "limits_answers.npz", **study_answers(study), **members)
+    gaps = [group_gaps([study.runs[method, seed] for seed in study.seeds], group, identities(labels, rows))
+            .assign(method=method, group=group) for method in ON_REAL for group in GROUPS]
     pd.concat(gaps).rename_axis("of").round(5).to_csv(out / "limits_gaps.csv")
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from benchmarks.placebo import moves
 from celeba_nb.architectures import norm_cnn, pooled_cnn
+from celeba_nb.audit import gap_table
 from celeba_nb.benchmark import LEVEL, not_worse_p, summarize
 from celeba_nb.few_labels import CURVE, fit_curve, power_law
 from celeba_nb.model import count_parameters
@@ -256,7 +257,17 @@ def photo():
 
 
 def limits():
-    "13's certainty, as its code defines it; all other numbers there are of its own runs."
+    """13's certainty, as its code defines it; all other numbers there are of its own runs. From what each run on real faces
+    made of each image: their accuracies, and the gaps between groups with their intervals."""
+    answers, runs, gaps = np.load(RESULTS / "limits_answers.npz"), table("limits_runs"), table("limits_gaps")
+    right = answers["test_accuracy"] / answers["attributes"]
+    made = pd.DataFrame(right.mean(-1), answers["methods"], answers["seeds"])
+    np.testing.assert_allclose(made.stack(), runs.set_index(["method", "seed"])["test_accuracy"].loc[made.stack().index])
+    for row in gaps[gaps["of"] == "accuracy"].itertuples():
+        member = answers[row.group][:, None]
+        mean = right[list(answers["methods"]).index(row.method)].mean(0)[:, None]
+        again = gap_table(mean, ~member, member, answers["test_accuracy_groups"], ["accuracy"]).iloc[0]
+        np.testing.assert_allclose(again[["gap", "low", "high"]].astype(float), [row.gap, row.low, row.high], atol=6e-6)
     code = "\n".join(source(cell) for cell in read(ROOT / "nbs/13_limits.ipynb")["cells"])
     away = float(re.search(r"certain = np\.abs\(q - 0\.5\) > (\S+)", code)[1])
     yield "13_limits", f"gave with more than {0.5 + away:.0%} certainty"
