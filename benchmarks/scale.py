@@ -1,4 +1,4 @@
-"""The parts of lesson 10's estimate: images a second on one core, decoded, picked out of the cache, made into batches, trained on.
+"""The parts of lesson 10's estimate: how many images a second one core decodes, picks, makes batches of, and trains on.
 
     OMP_NUM_THREADS=1 python benchmarks/scale.py --root "$CELEBA_ROOT" --out nbs/results
 
