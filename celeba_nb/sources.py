@@ -6,8 +6,8 @@ Docs: https://celeba-nb.github.io/celeba_nb/internals/sources.html.md"""
 
 # %% auto #0
 __all__ = ['LARGEST_FILE', 'LARGEST_ARCHIVE', 'MOST_IMAGES', 'PLAIN_NAME', 'PICTURES', 'BAD_ZIP', 'check_images', 'reading_data',
-           'check_content', 'check_name', 'file_stamp', 'is_picture', 'Folder', 'walk', 'Zip', 'InMemoryImages',
-           'Renamed', 'Joined']
+           'check_content', 'check_name', 'file_stamp', 'is_picture', 'Folder', 'walk', 'find_photos', 'Zip',
+           'InMemoryImages', 'Renamed', 'Joined']
 
 # %% ../nbs/internals/sources.ipynb #imports
 import lzma
@@ -17,6 +17,7 @@ import struct
 import zipfile
 import zlib
 from contextlib import contextmanager
+from glob import escape, glob
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +171,21 @@ def walk(
         found = [name for name in files if is_picture(name)]
         check_images(count := count + len(found), root)
         yield from found if inside == "." else [f"{inside}/{name}" for name in found]
+
+# %% ../nbs/internals/sources.ipynb #find-photos
+def find_photos(
+    names: list[str],  # of files, of folders, or patterns such as photos/*.jpg or photos/**/*.jpg
+) -> list[str]:  # of photos, each once; what isn't there keeps its name, and `open_photo` says so
+    "List the photos that names mean: of a folder the pictures in it, sorted, without those in its subfolders."
+    found = []
+    for name in names:
+        paths = []
+        if os.path.isdir(name):
+            paths = [path for path in glob(os.path.join(escape(name), "*")) if is_picture(os.path.basename(path))]
+        elif not os.path.lexists(name):
+            paths = glob(name, recursive=True)
+        found += sorted(filter(os.path.isfile, paths)) or [name]
+    return list(dict.fromkeys(found))
 
 # %% ../nbs/internals/sources.ipynb #6f874857
 BAD_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, RuntimeError, OverflowError, struct.error)

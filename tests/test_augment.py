@@ -2,12 +2,14 @@
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import tensor
 from torchvision.transforms import v2
 
+from benchmarks.augment import SETTINGS, recipes
 from celeba_nb.augment import (
     _gray,
     _reflect,
@@ -34,6 +36,7 @@ from celeba_nb.loop import Callback, bce
 from celeba_nb.recipe import Recipe
 from celeba_nb.sketch import plan_faces
 from celeba_nb.training import train
+from tools.notebooks import ROOT
 
 FACE = plan_faces((400, 1, 1))[31]
 HERE = "celeba_nb.augment."
@@ -262,3 +265,12 @@ def test_resumed_with_trivial_augment_and_mixup(labels, tmp_path):
         train(recipe, labels, tmp_path / "run", callbacks=(PullThePlug(),), progress=False, every=1)
     resumed = train(recipe, labels, tmp_path / "run", progress=False)
     assert np.array_equal(whole.predictions["test"], resumed.predictions["test"])
+
+
+@pytest.mark.parametrize("images", SETTINGS)
+def test_the_tables_are_of_the_methods_that_the_program_trains(images):
+    "What benchmarks/augment.py would make: as many methods, in its order, with as many seeds."
+    runs = pd.read_csv(ROOT / "nbs" / "results" / f"augment_runs_{images}.csv")
+    assert [*runs["method"].unique()] == [*recipes(images)] and set(runs.groupby("method").size()) == {SETTINGS[images]["seeds"]}
+    effects = pd.read_csv(ROOT / "nbs" / "results" / f"augment_effects_{images}.csv")
+    assert [*effects["effect"].unique()] == [*recipes(images)][1:]

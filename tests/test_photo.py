@@ -42,9 +42,10 @@ from celeba_nb.few_labels import FlipTTA
 from celeba_nb.files import read_celeba
 from celeba_nb.formats import FORMATS, LARGEST_IMAGE, LARGEST_SIDE
 from celeba_nb.images import open_photo
-from celeba_nb.photo import FRAME_POINTS, find_faces, find_photos, fit_similarity, predict_images, predict_photo
+from celeba_nb.photo import FRAME_POINTS, find_faces, fit_similarity, predict_images, predict_photo
 from celeba_nb.recipe import Recipe
 from celeba_nb.run import Run, load
+from celeba_nb.sources import find_photos
 from celeba_nb.training import train
 from tools.notebooks import ROOT, code_cell, read, solved, write
 
@@ -431,6 +432,10 @@ def test_fit_similarity():
     weighted = fit_similarity(noisy, corners, np.array([0.35, 0.35, 0.15, 0.15]))
     assert not np.allclose(fit_similarity(noisy, corners), weighted)
     assert np.allclose(fit_similarity(noisy, corners, np.full(4, 7)), fit_similarity(noisy, corners))
+    for weights in (np.ones(4), np.array([0.35, 0.35, 0.15, 0.15])):  # NumPy's least squares, where weights enter as roots
+        root = np.sqrt(weights)
+        theirs = np.linalg.lstsq(root[:, None] * np.stack([noisy, np.ones(4)], axis=1), root * corners)[0]
+        assert np.allclose(fit_similarity(noisy, corners, weights), theirs)
 
 
 def test_a_turned_picture_has_room_for_its_corners():

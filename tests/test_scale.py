@@ -20,12 +20,13 @@ from joblib import parallel_config
 
 from celeba_nb.augment import random_flip
 from celeba_nb.batches import WithUnlabeled
+from celeba_nb.cli import find_processes
 from celeba_nb.core import DataError, TrainingError
 from celeba_nb.data import Batches
 from celeba_nb.files import read_celeba
 from celeba_nb.images import ImageCache
 from celeba_nb.run import load
-from celeba_nb.scale import Distributed, Shard, find_processes, shard_slice
+from celeba_nb.scale import Distributed, Shard, shard_slice
 from celeba_nb.sketch import make_sketch
 from celeba_nb.state import SINGLE_PROCESS
 from celeba_nb.study import Study, study_recipes

@@ -1,0 +1,63 @@
+"""The parts of lesson 10's estimate: how many images a second one core decodes, picks, makes batches of, and trains on.
+
+    OMP_NUM_THREADS=1 python benchmarks/scale.py --root "$CELEBA_ROOT" --out nbs/results
+
+The study's network at 128×128, batches of 32; 256 random images are picked at a time. Each is the best of a few repeats.
+Written: scale_parts.csv.
+"""
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from celeba_nb.augment import random_flip
+from celeba_nb.data import Batches, find_root
+from celeba_nb.files import read_celeba
+from celeba_nb.images import ImageCache, decode
+from celeba_nb.loop import bce, train_step
+from celeba_nb.recipe import Recipe
+from celeba_nb.run import resolve
+from celeba_nb.state import new_state
+
+
+def seconds_of(action, repeats=3):
+    "The least seconds that an action took."
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def measure(labels, size=128):
+    "Part -> images a second."
+    rows = labels.rows("train")[:512]
+    some, many = ImageCache(labels, size, rows), ImageCache(labels, size, labels.rows("train")[:8192])
+    state = new_state(resolve(Recipe(size=size, augment="celeba_nb.augment.random_flip", threads=1, device="cpu"), labels), 16)
+    x, y = next(iter(Batches(some, rows, 32)))
+    rng = np.random.default_rng(0)
+    return {
+        "decode": len(rows) / seconds_of(lambda: [decode(labels.read(row), size) for row in rows]),
+        "pick images": 256 / seconds_of(lambda: many[rng.choice(many.rows, 256)], 50),
+        "make batches": len(rows) / seconds_of(lambda: [*Batches(some, rows, 32, random_flip, torch.Generator())]),
+        "train step": 32 / seconds_of(lambda: train_step(state, state.net, bce, x, y), 8)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, help="the CelebA folder (default: $CELEBA_ROOT, else sketch faces)")
+    parser.add_argument("--out", type=Path, default=Path("nbs/results"))
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    parts = pd.Series(measure(read_celeba(args.root or find_root())), name="images a second and core")
+    args.out.mkdir(parents=True, exist_ok=True)
+    parts.to_csv(args.out / "scale_parts.csv")
+    print(parts.round().astype(int).to_string())
+
+
+if __name__ == "__main__":
+    main()
