@@ -16,7 +16,6 @@ from functools import wraps
 
 import matplotlib
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 # %% ../nbs/internals/style.ipynb #6cec0000
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -61,10 +60,9 @@ def styled(
 # %% ../nbs/internals/style.ipynb #3ad85090
 def percent_axis(
     axis,  # ax.xaxis or ax.yaxis, with values in [0, 1]
-    digits: int | None = None,  # decimals; None: as many as the ticks need
 ):
-    "Label an axis of fractions in %."
-    axis.set_major_formatter(PercentFormatter(1, digits))
+    "Label an axis of fractions in %, with the decimals that a tick needs."
+    axis.set_major_formatter(lambda value, _: f"{round(100 * value, 6):g}%")
 
 # %% ../nbs/internals/style.ipynb #render
 def render(
