@@ -450,7 +450,8 @@ def test_on_a_phone_lines_break_where_a_reader_expects(visit):
 @pytest.mark.parametrize("name", ["nbs/03_loop", "nbs/internals/training"])
 def test_code_is_copied_as_it_was_written(name, site, visit, desk):
     cells = [docs.source(cell) for cell in docs.read(ROOT / f"{name}.ipynb")["cells"] if cell["cell_type"] == "code"]
-    shown = visit(f"{name}.html", desk).locator(".cell_input pre").evaluate_all("boxes => boxes.map(box => box.textContent.trim())")
+    boxes = visit(f"{name}.html", desk).locator(".cell_input pre")
+    shown = boxes.evaluate_all("boxes => boxes.map(box => box.textContent.trim())")
     plain = {docs.DIRECTIVE.sub("", text).strip() for text in cells}
     assert len(plain & set(shown)) > 0.8 * len(shown)  # others are folded together
 
@@ -500,7 +501,8 @@ def test_what_was_printed_begins_at_the_top_of_its_box(visit, desk):
 
 def test_an_option_is_not_broken_at_its_hyphens(visit, desk):
     desk.set_viewport_size(PHONE)
-    pieces = visit("index.html", desk).locator("pre .whole").evaluate_all("words => words.map(word => word.getClientRects().length)")
+    options = visit("index.html", desk).locator("pre .whole")
+    pieces = options.evaluate_all("words => words.map(word => word.getClientRects().length)")
     assert len(pieces) > 20 and set(pieces) == {1}
 
 
