@@ -1,4 +1,5 @@
 """How Sphinx makes the site from the pages that tools/docs.py lays out for it (make docs)."""
+import functools
 import re
 import sys
 import tomllib
@@ -11,6 +12,7 @@ from docutils.utils.math.latex2mathml import tex2mathml
 from PIL import Image
 from pygments.formatters import HtmlFormatter
 from sphinx.highlighting import PygmentsBridge
+from sphinx.search.en import SearchEnglish
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -146,6 +148,7 @@ def add_pictures(app, error):
 
 def setup(app):
     PygmentsBridge.html_formatter = Lines
+    SearchEnglish.stem = functools.cache(SearchEnglish.stem)  # most words stand on several pages
     app.add_html_math_renderer("mathml", inline_renderers=(mathml, None), block_renderers=(mathml, None))
     app.connect("html-page-context", finish, priority=900)  # after the theme
     app.connect("build-finished", add_pictures)

@@ -303,6 +303,7 @@ def add_runtime(out):
 
 def sphinx(pages, out, builder="html"):
     "Build the site from its pages: 0 where there was no error and no warning."
+    sys.modules["rfc3987_syntax"] = None  # nbformat would build its 38 grammars, for seconds; no notebook has such an address
     from sphinx.cmd.build import build_main
 
     return build_main(["-b", builder, "-W", "--keep-going", "-q", "-c", str(ROOT / "docs"), "-d", str(out.parent / "doctrees"),
