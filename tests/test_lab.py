@@ -101,8 +101,11 @@ def run_all(page, address, name):
     page.set_default_timeout(1000 * TIME_LIMIT)
     page.evaluate(RUN)
     page.wait_for_function(f"{STATUS[6:]} === 'idle'")
-    page.wait_for_timeout(1000)  # what was printed last still travels
-    return page.evaluate(CELLS)
+    cells, before = page.evaluate(CELLS), None
+    while cells != before:  # what was printed last still travels
+        page.wait_for_timeout(200)
+        cells, before = page.evaluate(CELLS), cells
+    return cells
 
 
 def outputs(cells, kind):
