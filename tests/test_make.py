@@ -60,8 +60,9 @@ def test_each_target_is_known(tree, target):
         assert f"{PIP} -qq" in shown and "[dev" not in shown and "celeba-nb study --out runs/study" in shown
     elif target == "bench":
         assert "[bench]" in shown and "celeba-nb bench --json runs/bench.json" in shown
-    elif target == "docs":
+    elif target in ("docs", "pdf"):
         assert "'.[dev,docs]'" in shown and "python -m tools.docs" in shown
+        assert ("python -m tools.pdf" in shown) == (target == "pdf")
     elif target == "lowest":
         assert ".venv/lowest/bin/python -m pip" in shown and "[dev" not in shown and "tools.lowest --try" in shown
     elif target == "colab":
