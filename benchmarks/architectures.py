@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from celeba_nb.core import keep_memory
-from celeba_nb.data import draw_rows, find_root
+from celeba_nb.data import draw_rows
 from celeba_nb.files import read_celeba
 from celeba_nb.images import ImageCache, normalize
 from celeba_nb.loop import Callback, bce, train_step
@@ -169,7 +169,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=9, help="timed turns")
     args = parser.parse_args()
     keep_memory()
-    labels = read_celeba(args.root or find_root())
+    labels = read_celeba(args.root)
     momentum_table(labels, args.out, args.options)
     chosen = rates_table(labels, args.out, args.runs, args.options)
     runs_tables(labels, args.out, args.runs, chosen, args.seeds, args.options)

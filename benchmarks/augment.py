@@ -10,7 +10,6 @@ kept in --runs, and a second start goes on from them. Written: augment_runs_1000
 from dataclasses import replace
 
 from celeba_nb.core import keep_memory
-from celeba_nb.data import find_root
 from celeba_nb.files import read_celeba
 from celeba_nb.recipe import Recipe
 from celeba_nb.study import Study
@@ -48,7 +47,7 @@ def main():
     parser.set_defaults(seeds=None)
     args = parser.parse_args()
     keep_memory()
-    labels = read_celeba(args.root or find_root())
+    labels = read_celeba(args.root)
     args.out.mkdir(parents=True, exist_ok=True)
     for images, setting in SETTINGS.items():
         made = {method: replace(recipe, **args.options) for method, recipe in recipes(images).items()}

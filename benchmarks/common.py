@@ -15,17 +15,17 @@ from celeba_nb.run import choose_rows
 from celeba_nb.training import train
 
 
-def _with_root(about):
-    "A parser with the option that all programs have."
+def results_parser(about):
+    "A parser with the options of a program that makes published tables: of real faces, so it needs a root."
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, help="the CelebA folder (default: $CELEBA_ROOT, else sketch faces)")
+    parser.add_argument("--root", type=Path, required=True, help="folder of the real CelebA")
+    parser.add_argument("--out", type=Path, default=Path("nbs/results"))
     return parser
 
 
 def study_parser(about, runs):
     "A parser with the options of a program that makes a study, whose runs are kept in that folder."
-    parser = _with_root(about)
-    parser.add_argument("--out", type=Path, default=Path("nbs/results"))
+    parser = results_parser(about)
     parser.add_argument("--runs", type=Path, default=Path(runs), help="where finished runs are kept")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--options", type=json.loads, default={}, help="changes of every recipe, as JSON")
@@ -34,7 +34,8 @@ def study_parser(about, runs):
 
 def arguments(about):
     "The options of every way: the same images, batches, epochs and learning rate."
-    parser = _with_root(about)
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, help="the CelebA folder (default: $CELEBA_ROOT, else sketch faces)")
     for name, default in (("train-images", 1000), ("valid-images", 1000), ("test-images", 1000), ("size", 128),
                           ("epochs", 5), ("batch-size", 32), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)

@@ -15,12 +15,11 @@ First tries that no command makes again, on validation faces with one to four dr
 - With plain faces at the end, the networks said yes less often: before, they had learned to find attributes in recoloured,
   covered faces, and found too many in plain ones.
 """
-import argparse
 from pathlib import Path
 
 import pandas as pd
 
-from celeba_nb.data import find_root
+from celeba_nb.core import keep_memory
 from celeba_nb.few_labels import CURVE, INGREDIENTS
 from celeba_nb.files import read_celeba
 from celeba_nb.metrics import majority_accuracy
@@ -32,12 +31,14 @@ ASKED = [("curve", CURVE, range(4)), ("ingredients", INGREDIENTS, range(8)), ("b
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, help="the CelebA folder (default: $CELEBA_ROOT, else sketch faces)")
-    parser.add_argument("--out", type=Path, default=Path("nbs/results"))
+    from common import results_parser  # in this folder, where Python looks when this is the program
+
+    parser = results_parser(__doc__)
     parser.add_argument("--runs", type=Path, default=Path("runs/few_labels"), help="where finished runs are kept")
     args = parser.parse_args()
-    labels = read_celeba(args.root or find_root())
+    keep_memory()
+    labels = read_celeba(args.root)
+    args.out.mkdir(parents=True, exist_ok=True)
     for name, recipes, seeds in ASKED:
         recipes = {recipe: RECIPES[recipe] for recipe in recipes} if isinstance(recipes, list) else recipes
         run_missing(ResultsTable(args.out / f"few_labels_{name}.csv"), recipes, seeds, labels, args.runs)

@@ -17,7 +17,6 @@ import pandas as pd
 
 from celeba_nb.answers import calibrate
 from celeba_nb.core import keep_memory
-from celeba_nb.data import find_root
 from celeba_nb.files import read_celeba
 from celeba_nb.metrics import balanced_accuracy, image_accuracy, log_loss, mean_average_precision, tune_thresholds
 from celeba_nb.recipe import Recipe
@@ -74,7 +73,7 @@ def main():
     keep_memory()
     base = replace(BASE, **args.options)
     study = Study({method: replace(base, **change) for method, change in METHODS.items()}, args.seeds, args.runs)
-    means, effects = tables(study.run(read_celeba(args.root or find_root())))
+    means, effects = tables(study.run(read_celeba(args.root)))
     args.out.mkdir(parents=True, exist_ok=True)
     means.to_csv(args.out / "imbalance_runs.csv", index=False)
     effects.to_csv(args.out / "imbalance_effects.csv", index=False)

@@ -5,7 +5,15 @@
     git clone https://github.com/nicklashansen/tdmpc2 clones/tdmpc2
     python benchmarks/published.py clones --out nbs/results/published.csv
 
-Only figures are read: method, seed, data set or task, and outcome. A column of the table says from which commit.
+Only figures are read: method, seed, data set or task, and outcome. A column of the table says from which commit. The names:
+
+- Time series (Ismail Fawaz et al., 2019): networks that sort curves, such as heartbeats, into classes, in 85 data sets. `fcn` is
+  convolutions up to the last layer, `resnet` has residual blocks, and `twiesn` learns only its last layer.
+- Tables (Gorishniy et al., 2024): the prices of houses in California. `MLP-PLR` turns each number into many by sine waves of
+  learned lengths. `CatBoost` and `XGBoost` add up many small decision trees. `TabR` also looks up similar houses; `TabR-S` does
+  so without the waves. RMSE: less is better.
+- Control (Hansen, Su and Wang, 2024): simulated robots in 39 tasks. `sac` learns which actions pay off; `dreamerv3`, `tdmpc` and
+  its successor `tdmpc2` also learn to predict what an action leads to. Reward: more is better.
 """
 import argparse
 import json

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 from common import study_parser
 
-from celeba_nb.data import find_root
 from celeba_nb.files import read_celeba
 from celeba_nb.recipe import RECIPES
 from celeba_nb.study import Study
@@ -32,7 +31,7 @@ IDEAS = {
 
 def main():
     args = study_parser(__doc__, "runs/race_ideas").parse_args()
-    labels = read_celeba(args.root or find_root())
+    labels = read_celeba(args.root)
     recipes = {name: replace(RECIPES["race"], threads=1, **changes, **args.options) for name, changes in IDEAS.items()}
     args.out.mkdir(parents=True, exist_ok=True)
     for name, some, seeds, outcome in (("race_draws", {"race": recipes["race"]}, 16, "test_accuracy"),

@@ -5,16 +5,14 @@
 The study's network at 128×128, batches of 32; 256 random images are picked at a time. Each is the best of a few repeats.
 Written: scale_parts.csv.
 """
-import argparse
 import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
 from celeba_nb.augment import random_flip
-from celeba_nb.data import Batches, find_root
+from celeba_nb.data import Batches
 from celeba_nb.files import read_celeba
 from celeba_nb.images import ImageCache, decode
 from celeba_nb.loop import bce, train_step
@@ -48,12 +46,11 @@ def measure(labels, size=128):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, help="the CelebA folder (default: $CELEBA_ROOT, else sketch faces)")
-    parser.add_argument("--out", type=Path, default=Path("nbs/results"))
-    args = parser.parse_args()
+    from common import results_parser  # in this folder, where Python looks when this is the program
+
+    args = results_parser(__doc__).parse_args()
     torch.set_num_threads(1)
-    parts = pd.Series(measure(read_celeba(args.root or find_root())), name="images a second and core")
+    parts = pd.Series(measure(read_celeba(args.root)), name="images a second and core")
     args.out.mkdir(parents=True, exist_ok=True)
     parts.to_csv(args.out / "scale_parts.csv")
     print(parts.round().astype(int).to_string())

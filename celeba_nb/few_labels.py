@@ -56,7 +56,7 @@ def fit_curve(
 def curve_band(
     runs: pd.DataFrame,  # a row a run: labels, error
     n: np.ndarray,  # where to look at the curve
-    draws: int = 100,  # of the bootstrap
+    draws: int = 300,  # of the bootstrap
 ) -> np.ndarray:  # (3, len(n)): the fitted error, and the ends of its 95% interval
     "The fitted curve, and how far it moves with the choice of runs."
     rng, labels, error = np.random.default_rng(0), runs["labels"].to_numpy(), runs["error"].to_numpy()

@@ -62,7 +62,7 @@ def percent_axis(
     axis,  # ax.xaxis or ax.yaxis, with values in [0, 1]
 ):
     "Label an axis of fractions in %, with the decimals that a tick needs."
-    axis.set_major_formatter(lambda value, _: f"{round(100 * value, 6):g}%")
+    axis.set_major_formatter(lambda value, _: f"{round(100 * value, 6) + 0:g}%")
 
 # %% ../nbs/internals/style.ipynb #render
 def render(

@@ -93,7 +93,7 @@ def _command(arguments, env, printed, errors, gate, counted, file_limit, ordinar
     app(arguments, prog_name="celeba-nb")
 
 
-def _notebook(path, env, printed, flags):
+def _notebook(path, env, printed):
     "What the fork of a notebook does."
     _settle(printed, env)
     os.chdir(path.parent)
@@ -103,18 +103,18 @@ def _notebook(path, env, printed, flags):
     matplotlib.use("Agg")
     for category in (DeprecationWarning, FutureWarning):
         warnings.filterwarnings("error", category=category, module=PACKAGE)  # the package calls nothing deprecated
-    passed, _ = test_nb(path, skip_flags=["slow"], force_flags=flags.split())
+    passed, _ = test_nb(path)
     for idle in psutil.Process().children(recursive=True):  # joblib's workers: the end of a fork waits for them, for minutes
         idle.kill()
     sys.exit(not passed)
 
 
-def run_notebook(path, env, timeout, flags=""):
+def run_notebook(path, env, timeout):
     "Run a notebook's cells as tests: (did they pass?, what they printed). At the time limit it is killed."
     if CONTEXT is None:
-        return run_command(notebook_command(path, flags), path.parent, env, timeout)
+        return run_command(notebook_command(path), path.parent, env, timeout)
     printed = path.with_suffix(".txt")
-    process = CONTEXT.Process(target=_notebook, args=(path, env, printed, flags))
+    process = CONTEXT.Process(target=_notebook, args=(path, env, printed))
     process.start()
     process.join(timeout)
     if process.exitcode is None:

@@ -154,7 +154,8 @@ def test_color_equals_torchvision():
     assert torch.allclose(ours, 2 * theirs - 1, atol=1e-4)
 
 
-def test_color_factors_of_zero():
+def test_color_factors_of_one_and_zero():
+    assert torch.allclose(color_jitter(MAN[None], ONE, ONE, ONE), MAN[None], atol=1e-5)
     black, flat, gray = (color_jitter(MAN[None], *[ONE * v for v in factors]) for factors in ((0, 1, 1), (1, 0, 1), (1, 1, 0)))
     assert torch.allclose(black, torch.full_like(black, -1.0), atol=1e-5)
     assert flat.std() < 1e-5 and (gray[:, 0] - gray[:, 2]).abs().max() < 1e-5

@@ -13,6 +13,7 @@ from celeba_nb.cli import app
 from celeba_nb.compare import effect_lines
 from celeba_nb.core import DataError
 from celeba_nb.stats import effect_rows
+from tools.notebooks import ROOT
 
 COLUMNS = ["effect", "base", "outcome", "mean", "low", "high", "p", "p_holm", "wins", "n", "p_better", "verdict"]
 
@@ -366,3 +367,11 @@ def test_files_with_known_truth():
         row = measure(setting, tables=50)
         assert row["false_verdict"] <= 12 and row["false_same"] <= 12 and row["hurts"] == 0 and row["held"] > 89, row
     assert measure("8 pairs", tables=10)["found"] == 100
+
+
+def test_three_seeds_find_nothing_in_published_runs():
+    "However large the difference: three signs agree by chance in one of four cases."
+    published = pd.read_csv(ROOT / "nbs/results/published.csv")
+    few = published["n"] == 3
+    assert few.any() and not published.loc[few, "verdict"].isin(["helps", "hurts"]).any()
+    assert published.loc[~few, "verdict"].isin(["helps", "hurts"]).any()

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+from benchmarks.few_labels import ASKED
 from celeba_nb.batches import make_batches
 from celeba_nb.few_labels import (
     INGREDIENTS,
@@ -32,6 +33,7 @@ from celeba_nb.recipe import RECIPES, STRONG, Recipe, recipe_from_dict
 from celeba_nb.run import choose_rows, resolve
 from celeba_nb.state import compute_logits, new_state
 from celeba_nb.training import train
+from tools.notebooks import ROOT
 
 SMALL = {"channels": [8, 16], "blocks": [0, 1]}
 TINY = Recipe(train_images=12, valid_images=10, test_images=10, size=16, epochs=4, valid_every=4, batch_size=6, device="cpu",
@@ -255,3 +257,11 @@ def test_recipes_are_what_was_measured():
     assert all(recipe_from_dict(json.loads(json.dumps(asdict(recipe)))) == recipe for recipe in RECIPES.values())
     assert INGREDIENTS["unlabelled images"] == replace(
         RECIPES["best-1k"], size=64, model_args={}, no_aug_epochs=0, valid_every=10)
+
+
+def test_the_program_makes_the_committed_tables():
+    "benchmarks/few_labels.py names each method of nbs/results; a few runs of the best recipes were made by the command line."
+    for name, recipes, seeds in ASKED:
+        runs = pd.read_csv(ROOT / "nbs/results" / f"few_labels_{name}.csv", usecols=["method", "seed"])
+        for recipe in recipes:
+            assert set(seeds) <= set(runs.loc[runs["method"] == recipe, "seed"])

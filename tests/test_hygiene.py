@@ -81,7 +81,7 @@ def test_outputs_are_kept_without_counts(name):
     assert all(out.get("execution_count") is None for _, out in outputs(name))
     for cell in cells:
         shows = re.search(r"^(print|plt\.show)\(", source(cell), re.M)
-        if shows and not re.search(r"^#\| *(eval: *false|slow)", source(cell), re.M):
+        if shows and not re.search(r"^#\| *eval: *false", source(cell), re.M):
             assert cell["outputs"], f"no output kept (make outputs): {source(cell)[:200]}"
     assert not [out for _, out in outputs(name) if out["output_type"] == "error"]
 

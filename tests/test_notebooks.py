@@ -1,7 +1,6 @@
 """The cells are the tests: every notebook runs from top to bottom, on sketch faces, and on real CelebA where it is.
 
 Each gap is first left open, where its check must fail, and then filled with the folded solution.
-Cells marked `#| slow` are left out, as nbdev-test leaves them out; CELEBA_NB_FLAGS=slow runs them too.
 """
 import ast
 import os
@@ -44,7 +43,7 @@ def test_notebook(name, data, sketch_faces, tmp_path):
     write(solved(read(NOTEBOOKS[name])), path)
     env = {"CELEBA_NB_STRICT": "1", "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "PYTHONPATH": PATH,
            "CELEBA_ROOT": CELEBA if data == "celeba" else None}
-    passed, printed = run_notebook(path, env, TIME_LIMIT, os.environ.get("CELEBA_NB_FLAGS", ""))
+    passed, printed = run_notebook(path, env, TIME_LIMIT)
     assert passed, f"{name} on {data}:\n{printed[-8000:]}"
 
 
@@ -120,7 +119,6 @@ def exercise(gap="...", solution="2 * x", check="double(21) == 42"):
     (exercise(check="double(21) != 7"), False),  # the check accepts anything
     (notebook(("code", "assert 1 + 1 == 3")), False),
     (notebook(("code", "#| eval: false\nassert 1 + 1 == 3")), True),
-    (notebook(("code", "#| slow\nassert 1 + 1 == 3")), True),
 ])
 def test_runner(nb, passes, tmp_path):
     shutil.copy(ROOT / "pyproject.toml", tmp_path)

@@ -374,20 +374,12 @@ def test_a_term_is_shown_to_the_pointer_and_to_the_keyboard(visit):
     term.wait_for(state="hidden")
 
 
-def test_a_finger_opens_a_term_and_a_picture_and_sees_that_a_table_goes_on(visit):
+def test_a_finger_opens_a_term_and_sees_that_a_table_goes_on(visit):
     page = visit("nbs/04_metrics.html", viewport=PHONE, has_touch=True)
     page.locator("article a[data-term]").first.tap()
     link = page.get_by_role("tooltip").get_by_role("link")
     assert link.inner_text() == "Open the glossary →" and page.url.endswith("04_metrics.html")
     assert link.bounding_box()["height"] >= 44
-    picture, large = page.locator("img[role=button]").first, page.get_by_role("dialog")
-    picture.tap()
-    assert large.evaluate("box => box.querySelector('img').clientWidth > innerWidth && box.scrollWidth > box.clientWidth")
-    page.keyboard.press("Escape")
-    assert not large.is_visible()
-    picture.press("Enter")
-    assert large.get_by_role("button").is_visible()
-    large.get_by_role("button").tap()
     page.goto(page.url.replace("nbs/04_metrics", "nbs/05a_evidence"))
     table = page.locator(".cell_output .more:has(.column)").first
     to_the_end = "box => { box.scrollLeft = box.scrollWidth; return !box.classList.contains('more') }"

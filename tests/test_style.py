@@ -63,9 +63,9 @@ def test_outside_a_notebook_the_style_needs_no_ipython():
 def test_words_in_pictures_are_large_enough():
     "Nine points are 12 pixels of the site's page, if the picture is not wider than its column, which would shrink it."
     cells = [(name_of(path), cell) for path in notebooks() for cell in read(path)["cells"] if cell["cell_type"] == "code"]
-    sizes = re.compile(r"(?:font|label|title)size=(\d+)|[( ]size=(\d)\b")
+    sizes = re.compile(r"(?:font|label|title)size=(\d+)|\.text\(.*\bsize=(\d+)")
     assert [(name, found[0]) for name, cell in cells for found in sizes.finditer(source(cell))
-            if "ax" in source(cell) and int(found[1] or found[2]) < 9] == []
+            if int(found[1] or found[2]) < 9] == []
     shown = [(name, output["metadata"]["image/png"]["width"]) for name, cell in cells for output in cell["outputs"]
              if "image/png" in output.get("data", {})]
     assert len(shown) > 150 and [each for each in shown if each[1] > 920] == []

@@ -140,14 +140,13 @@ def name_of_fold(cell):
 def code_cell(cell, prose, section):
     "A cell of code without its directives, folded where it doesn't teach."
     text, called = source(cell), fold(cell)
-    said = "# Slow: not run for this page.\n" if re.search(r"^#\| *slow", text, re.M) else ""
     shown, picture = {"image": {"alt": alternative(text, prose, section)}}, picture_of(cell)
     if picture and is_plot(picture):
         shown["image"]["classes"] = "plot"
     if called:
         shown |= {"code_prompt_show": called, "code_prompt_hide": called}
     tags = ["hide-input"] if called else cell["metadata"].get("tags", [])
-    return {**cell, "source": said + DIRECTIVE.sub("", text).strip("\n"), "metadata": {"mystnb": shown, "tags": tags}}
+    return {**cell, "source": DIRECTIVE.sub("", text).strip("\n"), "metadata": {"mystnb": shown, "tags": tags}}
 
 
 def convert(path):

@@ -165,14 +165,14 @@ def solved(nb, prove=True):
 RUN = """
 import sys
 from nbdev.test import test_nb
-passed, seconds = test_nb(sys.argv[1], skip_flags=["slow"], force_flags=sys.argv[2].split())
+passed, seconds = test_nb(sys.argv[1])
 sys.exit(not passed)
 """
 
 
-def notebook_command(path, flags=""):
+def notebook_command(path):
     "The command that runs a notebook's cells as tests, in a process of its own."
-    return [sys.executable, "-c", RUN, str(path), flags]
+    return [sys.executable, "-c", RUN, str(path)]
 
 
 def run(command, cwd, env, timeout):

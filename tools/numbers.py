@@ -57,8 +57,11 @@ def between(row, digits=2, sign=True):
 
 def study():
     "README's and 05's numbers of the study on real faces."
-    effects = outcome_effects(read_answers(RESULTS / "study_answers.npz"))
+    answers = read_answers(RESULTS / "study_answers.npz")
+    effects = outcome_effects(answers)
     pd.testing.assert_frame_equal(effects, table("study_effects"))
+    right, people = answers["test_accuracy"]
+    assert len(np.unique(people)) == 614  # as 05 and 05a say
     low, high = PAPER["test_accuracy"].min(), PAPER["test_accuracy"].max()
     yield "README", f"learning rate {STUDY_METHODS['LR 0.001']['lr']} or {STUDY_METHODS['LR 0.0005']['lr']}, with or without"
     yield "README", f"It found test accuracies of {low:.2%} to {high:.2%}"
@@ -75,6 +78,7 @@ def study():
         yield "README", (f"| {row.effect} | {points(row.mean)} | {between(row)} | {row.p_holm:.2g} | {row.wins} of {row.n} "
                          f"| {verdict} |")
     values = runs.pivot(index="method", columns="seed", values="test_accuracy").loc[list(STUDY_METHODS)].to_numpy()
+    np.testing.assert_allclose(right.mean(2), values)
     share, one, two = 100 * order_share(values), *np.triu_indices(values.shape[1], 1)
     yield "README", f"two runs at a time, {runs['seconds'].mean():.0f} seconds a run on average"
     yield "README", (f"appears in {share:.1f} of 100 ways to pick one run each (four equal methods would give it in "

@@ -100,7 +100,7 @@ def execute(path):
 
     nb = nbformat.read(path, as_version=4)
     kept_metadata = [cell.metadata for cell in nb.cells]
-    not_run = [cell for cell in nb.cells if re.search(r"^#\| *(eval: *false|slow)", cell.source, re.M)]
+    not_run = [cell for cell in nb.cells if re.search(r"^#\| *eval: *false", cell.source, re.M)]
     for cell in nb.cells:
         cell.metadata = {"tags": ["skip-execution"]} if cell in not_run else {}
         if cell.cell_type == "code":
