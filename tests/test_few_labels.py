@@ -262,6 +262,6 @@ def test_recipes_are_what_was_measured():
 def test_the_program_makes_the_committed_tables():
     "benchmarks/few_labels.py names each method of nbs/results; a few runs of the best recipes were made by the command line."
     for name, recipes, seeds in ASKED:
-        runs = pd.read_csv(ROOT / "nbs/results" / f"few_labels_{name}.csv", usecols=["method", "seed"])
+        runs = pd.read_csv(ROOT / "nbs/results" / f"few_labels_{name}.csv", usecols=["method", "seed"], dtype={"method": str})
         for recipe in recipes:
             assert set(seeds) <= set(runs.loc[runs["method"] == recipe, "seed"])
