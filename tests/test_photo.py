@@ -42,7 +42,7 @@ from celeba_nb.few_labels import FlipTTA
 from celeba_nb.files import read_celeba
 from celeba_nb.formats import FORMATS, LARGEST_IMAGE, LARGEST_SIDE
 from celeba_nb.images import open_photo
-from celeba_nb.photo import FRAME_POINTS, find_faces, fit_similarity, predict_images, predict_photo
+from celeba_nb.photo import FRAME_POINTS, align, find_faces, fit_similarity, predict_images, predict_photo
 from celeba_nb.recipe import Recipe
 from celeba_nb.run import Run, load
 from celeba_nb.sources import find_photos
@@ -50,6 +50,7 @@ from celeba_nb.training import train
 from tools.notebooks import ROOT, code_cell, read, solved, write
 
 needs_dlib = pytest.mark.skipif(load_dlib() is None, reason="dlib is not installed (extra photo)")
+PLACE = Similarity(1.5 * np.exp(0.1j), 200 + 150j)  # of the face in the photo
 TINY = Recipe(train_images=32, valid_images=16, test_images=16, size=32, epochs=1, device="cpu", threads=1,
               model_args={"channels": [4, 4], "hidden": 8})
 
@@ -72,7 +73,7 @@ def face(sketch_faces):
 @pytest.fixture(scope="module")
 def photo(face):
     "A photo with one face."
-    return put_face(face, Similarity(1.5 * np.exp(0.1j), 200 + 150j), np.array([90, 120, 150]), 700)
+    return put_face(face, PLACE, np.array([90, 120, 150]), 700)
 
 
 @pytest.fixture
@@ -120,7 +121,7 @@ def test_predict_reads_odd_photos(photo, model, tmp_path, celeba_nb):
         boxes[name] = answer["faces"][0]["box"]
         assert set(answer["faces"][0]["probabilities"]) == set(ATTRIBUTES)
         assert f"{answer['photo']}, face 1 of 1" in done.stdout
-    there = Similarity(1.5 * np.exp(0.1j), 200 + 150j)(np.array([0, 178, 178 + 218j, 218j]))
+    there = PLACE(np.array([0, 178, 178 + 218j, 218j]))
     truth = [there.real.min(), there.imag.min(), there.real.max(), there.imag.max()]
     for name, box in boxes.items():
         assert np.abs(np.array(box) - truth).max() < 60, name
@@ -241,10 +242,10 @@ def test_a_crowd_is_found(face, number, columns):
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 def test_a_photo_that_lies_on_its_side(degrees, face):
     "Without Exif data: found in the direction in which faces are upright, and where it is."
-    photo = put_face(face, Similarity(1.5 * np.exp(0.1j), 200 + 150j), np.array([90, 120, 150]), 700)
+    photo = put_face(face, PLACE, np.array([90, 120, 150]), 700)
     turn, _ = _rotation(degrees, (700, 700))
     (found,) = find_faces(np.ascontiguousarray(np.rot90(photo, -degrees // 90)))
-    truth = turn(Similarity(1.5 * np.exp(0.1j), 200 + 150j)(FRAME_POINTS))
+    truth = turn(PLACE(FRAME_POINTS))
     assert found.way == "HOG, quarter turns" and np.abs(found.to_frame.inverse()(FRAME_POINTS) - truth).max() < 60
 
 
@@ -422,6 +423,14 @@ def test_a_face_is_put_where_it_should_be(face):
     for place in places:
         corners = place(np.array([0, 178, 178 + 218j, 218j]))
         assert min(corners.real.min(), corners.imag.min()) >= -1e-9 and max(corners.real.max(), corners.imag.max()) <= 900 + 1e-9
+
+
+@needs_dlib
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_a_found_face_is_aligned(rounds, photo):
+    "To CelebA's frame, within a few pixels, by one look and by two."
+    (found,), grid = find_faces(photo), np.array([x + 1j * y for x in (40, 89, 138) for y in (60, 109, 158)])
+    assert np.abs(align(photo, found.points, rounds)(PLACE(grid)) - grid).mean() < 8
 
 
 def test_fit_similarity():
