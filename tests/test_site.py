@@ -422,6 +422,11 @@ def test_lessons_are_printed_as_one_pdf(browser, address, tmp_path):
     assert len(re.findall(rb"/Subtype\s*/Image", printed)) > 10
 
 
+def test_the_home_page_says_how_to_get_the_course(site):
+    text = re.sub("<[^>]+>", "", (site / "index.html").read_text(encoding="utf-8"))
+    assert f"git clone {docs.REPOSITORY}\ncd celeba_nb\nmake lab" in text
+
+
 @pytest.mark.parametrize("viewport", [PHONE, DESK])
 def test_words_on_the_cards_are_legible(viewport, visit, desk):
     desk.set_viewport_size(viewport)

@@ -38,7 +38,7 @@ from tools.runtime import fetch
 
 BUILD = ROOT / "docs" / "_build"
 # What a card shows of a picture in many columns and rows, which would be too small: from the left, to the right, to the bottom.
-SHOWN = {"01_data": (0.5, 1, 0.5), "02_model": (0, 1 / 3, 1), "07_augment": (0, 0.65, 1), "11_explain": (0.6, 1, 0.5),
+SHOWN = {"01_data": (0.5, 1, 0.5), "02_model": (0, 1 / 3, 1), "07_augment": (0, 0.65, 1), "11_explain": (0.62, 1, 0.5),
          "12_photo": (0, 0.5, 1), "12a_yours": (0, 0.2, 0.5)}
 DIRECTIVE = re.compile(r"^#\| *([\w-]+)(?:: *| +|$)(.*)\n?", re.M)
 DEMO = "docs/demo"  # a part of the course
@@ -231,6 +231,8 @@ def buttons(text):
 def home(pages, folder):
     "The home page: README, and after it the order of the pages."
     text = re.sub(r"^\[!\[.*\n", "", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.M)  # badges
+    text = text.replace("Clone the repository, and in its folder type\n\n    ", f"Type\n\n    git clone {REPOSITORY}\n"
+                        f"    cd {REPOSITORY.rsplit('/')[-1]}\n    ")  # the repository's own page has a button for it
     text = buttons(cards(rewrite_links(text, ROOT), folder)).replace("sketch_faces.png", "sketch_faces.webp")
 
     def order(internals):
