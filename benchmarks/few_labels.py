@@ -26,8 +26,9 @@ from celeba_nb.metrics import majority_accuracy
 from celeba_nb.recipe import RECIPES
 from celeba_nb.results import ResultsTable, run_missing
 
-ASKED = [("curve", CURVE, range(4)), ("ingredients", INGREDIENTS, range(8)), ("best", ["best-1k"], range(6)),
-         ("best", ["best-100"], range(8)), ("best", ["best-10k"], [2])]  # table, recipes, seeds
+BEST = {"best-1k": range(6), "best-100": range(8), "best-10k": [2]}  # recipe -> seeds
+ASKED = [("curve", CURVE, range(4)), ("ingredients", INGREDIENTS, range(8)),
+         *(("best", {name: RECIPES[name]}, seeds) for name, seeds in BEST.items())]  # table, recipes, seeds
 
 
 def main():
@@ -40,7 +41,6 @@ def main():
     labels = read_celeba(args.root)
     args.out.mkdir(parents=True, exist_ok=True)
     for name, recipes, seeds in ASKED:
-        recipes = {recipe: RECIPES[recipe] for recipe in recipes} if isinstance(recipes, list) else recipes
         run_missing(ResultsTable(args.out / f"few_labels_{name}.csv"), recipes, seeds, labels, args.runs)
     train_truth, test_truth = (labels.attributes.to_numpy()[labels.rows(split)] for split in ("train", "test"))
     never = {"labels": [len(train_truth)], "test_accuracy": [majority_accuracy(train_truth, test_truth)]}

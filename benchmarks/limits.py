@@ -50,10 +50,11 @@ def real_tables(labels, runs_folder, out):
             for (method, seed), run in study.runs.items()]
     pd.DataFrame(rows).to_csv(out / "limits_runs.csv", index=False)
     rows = labels.rows("test")
+    who = identities(labels, rows)
     members = {group: labels.attributes[group].to_numpy()[rows] for group in GROUPS}
     np.savez_compressed(out / "limits_answers.npz", **study_answers(study), **members)
-    gaps = [group_gaps([study.runs[method, seed] for seed in study.seeds], group, identities(labels, rows))
-            .assign(method=method, group=group) for method in ON_REAL for group in GROUPS]
+    gaps = [group_gaps([study.runs[method, seed] for seed in study.seeds], group, who).assign(method=method, group=group)
+            for method in ON_REAL for group in GROUPS]
     pd.concat(gaps).rename_axis("of").round(5).to_csv(out / "limits_gaps.csv")
 
 

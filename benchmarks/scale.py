@@ -5,8 +5,6 @@
 The study's network at 128×128, batches of 32; 256 random images are picked at a time. Each is the best of a few repeats.
 Written: scale_parts.csv.
 """
-import time
-
 import numpy as np
 import pandas as pd
 import torch
@@ -18,17 +16,13 @@ from celeba_nb.images import ImageCache, decode
 from celeba_nb.loop import bce, train_step
 from celeba_nb.recipe import Recipe
 from celeba_nb.run import resolve
+from celeba_nb.speed import compare_times
 from celeba_nb.state import new_state
 
 
 def seconds_of(action, repeats=3):
     "The least seconds that an action took."
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - began)
-    return min(times)
+    return compare_times({"action": action}, repeats, warm_up=0)["action"].min()
 
 
 def measure(labels, size=128):

@@ -87,7 +87,7 @@ def test_extras_are_named_where_they_are_needed():
     for path in notebooks():
         nb = read(path)
         used = {name for cell in nb["cells"] if cell["cell_type"] == "code"
-                for name in re.findall(r"^(?:import|from) (\w+)", source(cell), re.M)}  # a function's own come when it is called
+                for name in re.findall(r"^ *(?:import|from) (\w+)", source(cell), re.M)}
         extras = {extra for extra, names in known.items() if names & used}
         named = re.search(r'"(?:\.\./)?\.\.(?:\[(.*)\])?"', source(head(path, nb)[1]))[1]
         assert extras <= set((named or "").split(",")), path.name

@@ -240,9 +240,8 @@ def test_a_crowd_is_found(face, number, columns):
 
 @needs_dlib
 @pytest.mark.parametrize("degrees", [90, 180, 270])
-def test_a_photo_that_lies_on_its_side(degrees, face):
+def test_a_photo_that_lies_on_its_side(degrees, photo):
     "Without Exif data: found in the direction in which faces are upright, and where it is."
-    photo = put_face(face, PLACE, np.array([90, 120, 150]), 700)
     turn, _ = _rotation(degrees, (700, 700))
     (found,) = find_faces(np.ascontiguousarray(np.rot90(photo, -degrees // 90)))
     truth = turn(PLACE(FRAME_POINTS))

@@ -19,7 +19,7 @@ from celeba_nb.style import GREY
 from tools import docs
 from tools.cards import CARDS, SIZE, WIDTH
 from tools.notebooks import PACKAGE, ROOT, copy_project, modules, name_of, notebooks, run
-from tools.pdf import print_pdf
+from tools.pdf import SITE, print_pdf
 from tools.screenshots import serve
 
 COURSE = [f"nbs/{name_of(path)}.html" for path in notebooks()]
@@ -419,6 +419,7 @@ def test_lessons_are_printed_as_one_pdf(browser, address, tmp_path):
         printed = (tmp_path / "course.pdf").read_bytes()
         sizes.append(len(re.findall(rb"/Type\s*/Page\b", printed)))
     assert 5 < sizes[0] < sizes[1] and b"/Outlines" in printed and b"127.0.0.1" not in printed
+    assert f"{SITE}/nbs/02_model.html".encode() in printed
     assert len(re.findall(rb"/Subtype\s*/Image", printed)) > 10
 
 

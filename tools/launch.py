@@ -12,7 +12,7 @@ COLAB = "https://colab.research.google.com/github/{name}/blob/{branch}/{file}"
 BINDER = "https://mybinder.org/v2/gh/{name}/{branch}?labpath={quoted}"
 # What else a notebook needs.
 EXTRAS = {"10_scale": "scale", "11_explain": "explain", "attribution": "explain", "12_photo": "photo",
-          "detection": "photo", "export": "export"}
+          "detection": "photo", "export": "export", "cli": "scale"}
 CELL = """#| hide
 #| eval: false
 # Run elsewhere, as on Colab, this fetches the course and installs it. Beside the other notebooks it does nothing.

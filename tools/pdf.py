@@ -41,7 +41,7 @@ def print_pdf(browser, address, names, file):
     "Print these lessons of a site that is served at an address."
     page = browser.new_page(color_scheme="light")
     page.goto(f"{address}/")
-    page.evaluate(GATHER, [names, SITE])
+    page.evaluate(GATHER, [names, f"{SITE}/"])
     page.add_style_tag(content=PRINT)
     page.pdf(path=file, prefer_css_page_size=True, print_background=True, outline=True, tagged=True)
     page.close()
