@@ -4,14 +4,17 @@
 
 The small residual network at 64×64. With 1,000 images: all methods, ten seeds, 20 epochs; with 10,000: eight methods, nine
 seeds (as few as ten questions need), 6 epochs. By the runs' own clocks that is nearly four hours on one core. Finished runs are
-kept in --runs, and a second start goes on from them. Written: augment_runs_1000.csv, augment_effects_1000.csv, and the same for
-10000. (The committed tables are older than the last three columns of KEPT, so they lack them.)
+kept in --runs, and a second start goes on from them. Written: augment_runs_1000.csv, augment_effects_1000.csv, what each run
+made of each image (augment_answers_1000.npz), and the same for 10000.
 """
 from dataclasses import replace
+
+import numpy as np
 
 from celeba_nb.core import keep_memory
 from celeba_nb.files import read_celeba
 from celeba_nb.recipe import Recipe
+from celeba_nb.results import study_answers
 from celeba_nb.study import Study
 
 HERE = "celeba_nb.augment."
@@ -55,6 +58,7 @@ def main():
         effects = {method: [(name == method) - (name == "base") for name in made] for method in made if method != "base"}
         study.metrics()[KEPT].to_csv(args.out / f"augment_runs_{images}.csv", index=False)
         study.effects(effects).to_csv(args.out / f"augment_effects_{images}.csv", index=False)
+        np.savez_compressed(args.out / f"augment_answers_{images}.npz", **study_answers(study))
 
 
 if __name__ == "__main__":
