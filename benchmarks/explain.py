@@ -4,8 +4,8 @@
 
 It needs the extra `explain`, and trains 57 networks; those are kept in --runs, and a second start goes on from them.
 Written: explain_networks.csv (what five networks know), explain_scores.csv (four methods and three guesses),
-explain_layers.csv (Grad-CAM on other layers), explain_shortcut.csv and explain_shortcut_effects.csv (faces on which hats
-and glasses go together), explain_real.csv. Without --root all but the last, which is about real faces.
+explain_layers.csv (Grad-CAM on other layers), explain_shortcut.csv, explain_shortcut_answers.npz and
+explain_shortcut_effects.csv (faces on which hats and glasses go together), explain_real.csv. Without --root all but the last, which is about real faces.
 """
 import argparse
 from pathlib import Path
@@ -193,9 +193,17 @@ def shortcut_tables(folder, out):
         glasses.append([right[~tied, 1] for right, tied in map(right_answers, runs)])
     pd.DataFrame(rows).to_csv(out / "explain_shortcut.csv", index=False)
     people = labels.identity[labels.split == "test"].to_numpy()[~right_answers(runs[0])[1]]
-    contrasts = {kind: np.eye(6)[i] - np.eye(6)[0] for i, kind in enumerate(sets) if i}
-    effects = effect_rows(np.array(glasses, dtype=float), people, contrasts, "higher").assign(outcome="untied accuracy")
-    effects.to_csv(out / "explain_shortcut_effects.csv", index=False)
+    answers = {"sets": np.array(list(sets)), "right": np.array(glasses), "people": np.unique(people, return_inverse=True)[1]}
+    np.savez_compressed(out / "explain_shortcut_answers.npz", **answers)
+    shortcut_effects(answers).to_csv(out / "explain_shortcut_effects.csv", index=False)
+
+
+def shortcut_effects(answers):
+    "What free faces bring, against none; `answers`: whether glasses are right (sets, seeds, faces without the rule), people."
+    contrasts = {kind: np.eye(len(answers["sets"]))[i] - np.eye(len(answers["sets"]))[0]
+                 for i, kind in enumerate(answers["sets"]) if i}
+    return effect_rows(answers["right"].astype(float), answers["people"], contrasts, "higher").assign(outcome="untied accuracy")
+
 
 
 # Real faces

@@ -1,7 +1,6 @@
-"""What each step of lesson 06 brings, one after the other; and whether bfloat16 costs accuracy (real CelebA: hours).
+"""What each step of lesson 06 brings, one after the other.
 
     python benchmarks/steps.py --root "$CELEBA_ROOT" --stages nbs/results/speed_stages.csv
-    python benchmarks/steps.py --root "$CELEBA_ROOT" --precision nbs/results/speed_precision.csv
 
 On a processor without bfloat16 in hardware, the stage "+ bfloat16" changes nothing.
 """
@@ -21,7 +20,6 @@ from celeba_nb.images import ImageCache
 from celeba_nb.recipe import Recipe
 from celeba_nb.run import choose_rows
 from celeba_nb.speed import compare_times, ratios
-from celeba_nb.study import Study
 
 STAGES = ["the usual way", "+ decode once", "+ whole batches", "+ channels-last", "+ bfloat16", "+ pool first", "+ fused Adam"]
 
@@ -69,23 +67,18 @@ def stage(k, labels, rows, size):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path)
-    parser.add_argument("--stages", type=Path, help="write the seconds of an epoch here")
-    parser.add_argument("--precision", type=Path, help="write the effects of bfloat16 here; the runs are kept in runs/precision")
+    parser.add_argument("--stages", type=Path, required=True, help="write the seconds of an epoch here")
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--turns", type=int, default=5)
     args = parser.parse_args()
     labels = read_celeba(args.root or find_root())
     keep_memory()
-    if args.stages:
-        rows = choose_rows(Recipe(train_images=args.images), labels)["train"]
-        ways = {name: stage(k, labels, rows, args.size) for k, name in enumerate(STAGES)}
-        times = compare_times(ways, args.turns)
-        print(ratios(times, STAGES[0]).round(2))
-        times.to_csv(args.stages, index=False)
-    if args.precision:
-        study = Study({name: Recipe(precision=name) for name in ("float32", "bfloat16")}, 8, "runs/precision").run(labels)
-        study.effects({"bfloat16 for float32": (-1, 1)}).to_csv(args.precision, index=False)
+    rows = choose_rows(Recipe(train_images=args.images), labels)["train"]
+    ways = {name: stage(k, labels, rows, args.size) for k, name in enumerate(STAGES)}
+    times = compare_times(ways, args.turns)
+    print(ratios(times, STAGES[0]).round(2))
+    times.to_csv(args.stages, index=False)
 
 
 if __name__ == "__main__":
