@@ -5,7 +5,8 @@
 It needs the extra `explain`, and trains 57 networks; those are kept in --runs, and a second start goes on from them.
 Written: explain_networks.csv (what five networks know), explain_scores.csv (four methods and three guesses),
 explain_layers.csv (Grad-CAM on other layers), explain_shortcut.csv, explain_shortcut_answers.npz and
-explain_shortcut_effects.csv (faces on which hats and glasses go together), explain_real.csv. Without --root all but the last, which is about real faces.
+explain_shortcut_effects.csv (faces on which hats and glasses go together), explain_real.csv. Without --root all but the
+last, which is about real faces.
 """
 import argparse
 from pathlib import Path
@@ -200,10 +201,9 @@ def shortcut_tables(folder, out):
 
 def shortcut_effects(answers):
     "What free faces bring, against none; `answers`: whether glasses are right (sets, seeds, faces without the rule), people."
-    contrasts = {kind: np.eye(len(answers["sets"]))[i] - np.eye(len(answers["sets"]))[0]
-                 for i, kind in enumerate(answers["sets"]) if i}
+    none, *others = np.eye(len(answers["sets"]))
+    contrasts = {kind: one - none for kind, one in zip(answers["sets"][1:], others)}
     return effect_rows(answers["right"].astype(float), answers["people"], contrasts, "higher").assign(outcome="untied accuracy")
-
 
 
 # Real faces

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import tensor
 from torchvision.transforms import v2
 
+from benchmarks.alternating import Alternating
 from benchmarks.augment import SETTINGS, recipes
 from celeba_nb.augment import (
     _gray,
@@ -31,7 +32,7 @@ from celeba_nb.augment import (
 )
 from celeba_nb.core import TrainingError
 from celeba_nb.drawing import draw
-from celeba_nb.images import denormalize, normalize
+from celeba_nb.images import ImageCache, denormalize, normalize
 from celeba_nb.loop import Callback, bce
 from celeba_nb.recipe import Recipe
 from celeba_nb.sketch import plan_faces
@@ -275,3 +276,19 @@ def test_the_tables_are_of_the_methods_that_the_program_trains(images):
     assert [*runs["method"].unique()] == [*recipes(images)] and set(runs.groupby("method").size()) == {SETTINGS[images]["seeds"]}
     effects = pd.read_csv(ROOT / "nbs" / "results" / f"augment_effects_{images}.csv")
     assert [*effects["effect"].unique()] == [*recipes(images)][1:]
+
+
+def test_alternating_flips(labels):
+    "Half of the training images are mirrored in an epoch, the others in the next; no other image ever is."
+    rows = np.arange(40)
+    cache = ImageCache(labels, 16, rows, progress=False)
+    images = Alternating(cache, rows[:30], seed=0)
+    plain, first = cache[rows], images[rows]
+    images.on_epoch(None)
+    second = images[rows]
+    assert torch.equal(first[:30], second[:30].flip(-1)) and torch.equal(first[30:], plain[30:])
+    assert torch.equal(second[30:], plain[30:])
+    mirrored = [not torch.equal(one, other) for one, other in zip(first[:30], plain)]
+    assert 8 <= sum(mirrored) <= 22
+    images.on_epoch(None)
+    assert torch.equal(images[rows], first)
